@@ -1,0 +1,45 @@
+"""What watches a training run; `build_callbacks` puts a run's together in the right order."""
+
+from __future__ import annotations
+
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import EMAWeightAveraging
+
+from attnseg.callbacks.alignment_metrics import AlignmentMetricsCallback
+from attnseg.callbacks.checkpointing import Checkpointing
+from attnseg.callbacks.distributed import EvenValidation
+from attnseg.callbacks.early_stopping import PhaseEarlyStopping
+from attnseg.callbacks.interruption import Interruption
+from attnseg.callbacks.ledger import LedgerWriter
+from attnseg.callbacks.non_finite import StopOnNonFinite
+from attnseg.callbacks.overlays import Overlays
+from attnseg.callbacks.phase_switching import PhaseSwitching
+from attnseg.callbacks.progress import progress_bar
+from attnseg.config import TrainConfig
+from attnseg.runs.folder import RunFolder
+
+
+def build_callbacks(config: TrainConfig, folder: RunFolder) -> list[Callback]:
+    """The callbacks of a run, in the order in which their hooks must run.
+
+    EMA swaps its weights in before validation, so it comes first; the ledger writes what the
+    metrics callbacks gathered, and the checkpoint, last, includes what all others hold.
+    """
+    settings = config.callbacks
+    callbacks: list[Callback] = []
+    if settings.ema.enabled:
+        # Buffers are counters and statistics: the newest are right, an average of them is not.
+        callbacks.append(EMAWeightAveraging(decay=settings.ema.decay, use_buffers=False))
+    callbacks += [EvenValidation(), PhaseSwitching(config)]
+    if settings.stop_on_non_finite:
+        callbacks.append(StopOnNonFinite())
+    callbacks += [
+        AlignmentMetricsCallback(),
+        Overlays(settings.overlays, folder),
+        LedgerWriter(folder),
+    ]
+    if settings.early_stopping.enabled:
+        callbacks.append(PhaseEarlyStopping(settings.early_stopping))
+    if config.trainer.progress_bar:
+        callbacks.append(progress_bar())
+    return [*callbacks, Interruption(), Checkpointing(settings.checkpoint, folder)]

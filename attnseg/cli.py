@@ -1,0 +1,68 @@
+"""The door: `attnseg COMMAND key=value ...`. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from attnseg.errors import USER_MISTAKE, UserError
+
+COMMANDS = {
+    "train": "train a model; ends with a run folder (metrics, checkpoints, report)",
+    "evaluate": "measure a checkpoint on a data set (metrics.json, cases.csv, pictures)",
+    "analyze": "say in words what is wrong with a model's attention, with the numbers behind it",
+    "data": "check a data set, or draw a contact sheet of it",
+}
+
+
+def usage() -> str:
+    """The text of `attnseg --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "attnseg: supervised attention for lung-nodule segmentation",
+            "",
+            "usage: attnseg COMMAND [key=value ...]",
+            "",
+            *lines,
+            "",
+            "`attnseg COMMAND --help` shows its config groups and common overrides.",
+            "Configuration is Hydra's: group=option, key=value, -m for a sweep, --cfg job to print.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 done, 1 failed, 2 the user's mistake (one message, no traceback), 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    command, *rest = arguments
+    if command == "--version":
+        from attnseg import __version__
+
+        print(__version__)
+        return 0
+    if command not in COMMANDS:
+        print(f"attnseg: no command '{command}'\n\n{usage()}", file=sys.stderr)
+        return USER_MISTAKE
+    try:
+        module = importlib.import_module(f"attnseg.commands.{command}")
+        return int(module.main(rest))
+    except UserError as error:
+        print(f"attnseg {command}: {error}", file=sys.stderr)
+        return USER_MISTAKE
+    except KeyboardInterrupt:
+        print(f"attnseg {command}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

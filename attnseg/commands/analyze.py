@@ -1,0 +1,30 @@
+"""`attnseg analyze`: the attention-segmentation analyser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attnseg.commands.evaluate import OVERRIDES
+from attnseg.commands.help import command_help, show, wants_help
+from attnseg.commands.measure import measure, prepare
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure, say in words what is wrong, draw the worst and best cases."""
+    arguments = list(argv)
+    if wants_help(arguments):
+        purpose = "say what is wrong between attention, segmentation and ground truth"
+        return show(command_help("analyze", purpose, ("data",), OVERRIDES))
+    from attnseg.reports.diagnosis import diagnose
+    from attnseg.reports.page import write_analysis_report
+
+    job = prepare("analyze", arguments)
+    result = measure(job)
+    findings = diagnose(result.summary, result.cases)
+    for finding in findings:
+        print(f"[{finding.severity}] {finding.title}\n    {finding.explanation}")
+        if finding.advice:
+            print(f"    {finding.advice}")
+    page = write_analysis_report(job.output_dir, findings)
+    print(f"report: {page}")
+    return 0

@@ -1,0 +1,67 @@
+"""From command-line words to a checked configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
+
+from attnseg.config import Section, validate
+from attnseg.errors import ConfigError
+from attnseg.paths import conf_dir
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def compose(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose one of conf/*.yaml with Hydra and resolve it to plain containers.
+
+    Raises:
+        ConfigError: an override is malformed, names no group or option, or an interpolation
+            fails; Hydra's own reason is in the message.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
+            config = hydra_compose(config_name, overrides=relax(overrides))
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, overrides)) from None
+    return cast(dict[str, Any], plain)
+
+
+def compose_checked(config_name: str, overrides: Sequence[str], schema: type[SectionT]) -> SectionT:
+    """Compose and validate against the schema: the only way a command gets its configuration."""
+    return validate(compose(config_name, overrides), schema)
+
+
+def relax(overrides: Sequence[str]) -> list[str]:
+    """Let the schema, not OmegaConf, judge unknown keys: it lists all of them with suggestions.
+
+    `key=value` for a key that no file names becomes `++key=value`; groups stay as they are.
+    """
+    groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
+    relaxed = []
+    for override in overrides:
+        key = override.split("=", 1)[0]
+        plain = "=" in override and key[:1] not in "+~-" and "/" not in key
+        relaxed.append(f"++{override}" if plain and key.split("@")[0] not in groups else override)
+    return relaxed
+
+
+def explain(error: Exception, overrides: Sequence[str]) -> str:
+    """Hydra's message in a form that says what to do."""
+    cause = error.__cause__ if error.__cause__ is not None else None
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if cause is not None and str(cause) not in str(error):
+        lines += str(cause).splitlines()[:1]
+    noise = ("Set the environment", "full_key:", "object_type=", "Config search path:", "provider=")
+    text = "\n".join(line for line in lines if not line.strip().startswith(noise))
+    shown = " ".join(overrides)
+    return f"the configuration cannot be composed from: {shown}\n{text}"

@@ -1,0 +1,56 @@
+"""`attnseg evaluate`: measure a checkpoint on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from attnseg.commands.help import command_help, show, wants_help
+from attnseg.commands.measure import measure, prepare
+
+OVERRIDES = (
+    ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt or a .safetensors"),
+    ("split=all", "all | train | val | test (default val)"),
+    ("data=lidc_drr data.root=PATH", "other data than it was trained on"),
+    ("output_dir=OUT", "default: evaluate/<split> in the run folder"),
+    ("threshold=0.5", "default: the one chosen on the checkpoint's validation split"),
+    ("batch_size=4 accelerator=cpu", "how to compute"),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write metrics.json, cases.csv and pictures. Returns the exit code."""
+    arguments = list(argv)
+    if wants_help(arguments):
+        purpose = "measure a checkpoint on a data set"
+        return show(command_help("evaluate", purpose, ("data",), OVERRIDES))
+    job = prepare("evaluate", arguments)
+    result = measure(job)
+    print_summary(result.summary, job.config.split)
+    print(f"results: {job.output_dir}")
+    return 0
+
+
+def print_summary(summary: Mapping[str, object], split: str) -> None:
+    """A table of the figures users look at first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    wanted = {
+        "attention_gt_overlap": "> 0.6",
+        "seg_gt_overlap": "> 0.4",
+        "attention_seg_corr": "> 0.3",
+        "attention_gt_distance": "< 50 px",
+        "pointing_game": "",
+        "dice_positive": "",
+        "dice_global": "",
+        "dice_original": "",
+        "froc_sensitivity_at_1": "",
+        "false_positive_lesions_per_negative": "",
+    }
+    title = f"{split} split, {summary['n_cases']} cases, {summary['n_positive']} positive"
+    table = Table("metric", "value", "wanted", title=title)
+    for name, target in wanted.items():
+        value = summary.get(name)
+        text = f"{value:.4f}" if isinstance(value, float) else str(value)
+        table.add_row(name, text, target)
+    Console().print(table)

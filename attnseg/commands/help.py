@@ -1,0 +1,52 @@
+"""`attnseg COMMAND --help`: groups and common overrides, read from conf/ without Hydra."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnseg.paths import conf_dir
+
+_HELP_FLAGS = {"-h", "--help"}
+
+
+def wants_help(argv: Sequence[str]) -> bool:
+    """Whether help was asked for; Hydra's own `--hydra-help` is left to Hydra."""
+    return any(argument in _HELP_FLAGS for argument in argv)
+
+
+def group_options(group: Path) -> list[str]:
+    """The option names of one config group."""
+    return sorted(path.stem for path in group.glob("*.yaml"))
+
+
+def command_help(
+    command: str, purpose: str, groups: Sequence[str], overrides: Sequence[tuple[str, str]]
+) -> str:
+    """The help text of one command.
+
+    Args:
+        command: the words after `attnseg`.
+        purpose: one sentence.
+        groups: names of the config groups that the command reads.
+        overrides: pairs of an example override and what it does.
+    """
+    lines = [f"attnseg {command}: {purpose}", "", f"usage: attnseg {command} [key=value ...]"]
+    if groups:
+        lines += ["", "Config groups (group=option):"]
+        width = max(map(len, groups))
+        for group in groups:
+            options = group_options(conf_dir() / group)
+            lines.append(f"  {group:<{width}}  {' | '.join(options) if options else '(none yet)'}")
+    if overrides:
+        lines += ["", "Common overrides:"]
+        width = min(46, max(len(key) for key, _ in overrides))
+        lines += [f"  {key:<{width}}  {text}" for key, text in overrides]
+    return "\n".join(lines)
+
+
+def show(text: str) -> int:
+    """Print a help text; exit code 0."""
+    sys.stdout.write(text + "\n")
+    return 0

@@ -1,0 +1,193 @@
+"""What `evaluate` and `analyze` share: a checkpoint, a data set, and the pass over it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnseg.commands.compose import compose
+from attnseg.config import AnyData, EvaluateConfig, validate
+from attnseg.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from attnseg.evaluation import EvaluatedCase, EvaluationResult
+    from attnseg.reports.overlays import OverlayCase
+    from attnseg.runs.checkpoints import LoadedCheckpoint
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement to make."""
+
+    config: EvaluateConfig
+    data: AnyData
+    checkpoint: LoadedCheckpoint
+    output_dir: Path
+
+
+def prepare(command: str, arguments: Sequence[str]) -> Job:
+    """Compose and check the command, load the checkpoint, settle which data to use.
+
+    Raises:
+        ConfigError: a wrong key or value.
+        CheckpointError: no checkpoint, or none that can be used.
+    """
+    plain = compose(command, arguments)
+    given = plain.pop("data", None)
+    config = validate({**plain, "data": None}, EvaluateConfig)
+    from attnseg.runs.checkpoints import load_checkpoint
+
+    checkpoint = load_checkpoint(config.checkpoint)
+    data = merge_data(checkpoint.config.data.model_dump(mode="json"), given, arguments)
+    config = validate({**plain, "data": data}, EvaluateConfig)
+    assert config.data is not None
+    home = checkpoint.path.parent
+    home = home.parent if home.name == "checkpoints" else home
+    default = home / command / f"{config.data.name}-{config.split}"
+    return Job(config, config.data, checkpoint, Path(config.output_dir or default))
+
+
+def merge_data(
+    trained_on: dict[str, Any], given: dict[str, Any] | None, arguments: Sequence[str]
+) -> dict[str, Any]:
+    """The data configuration to measure on.
+
+    The checkpoint's own, with single keys changed by `data.key=value`; another source where
+    `data=` names one, at the image size that the checkpoint was trained at unless
+    `data.size=` says otherwise.
+    """
+    explicit = [a.lstrip("+").split("=", 1)[0] for a in arguments if "=" in a]
+    keys = [key.removeprefix("data.").split(".") for key in explicit if key.startswith("data.")]
+    if not given:
+        return trained_on
+    other = given.get("name") not in (None, trained_on["name"])
+    merged = given if other else trained_on
+    if other:
+        if ["size"] not in keys:
+            merged = {**merged, "size": trained_on["size"]}
+        return merged
+    for path in keys:
+        merged = _with(merged, path, _at(given, path))
+    return merged
+
+
+def _at(node: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        node = node[key]
+    return node
+
+
+def _with(node: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    first, *rest = path
+    if not rest:
+        return {**node, first: value}
+    inner = node.get(first)
+    return {**node, first: _with(inner if isinstance(inner, dict) else {}, rest, value)}
+
+
+def measure(job: Job) -> EvaluationResult:
+    """Run the model over the split; write metrics.json, cases.csv and overlays of both ends.
+
+    Raises:
+        DataError: the split holds no case.
+        CheckpointError: the weights are of another model than the checkpoint's config names.
+    """
+    from rich.progress import track
+
+    from attnseg.data.datamodule import AttnSegDataModule
+    from attnseg.evaluation import evaluate_batches, write_results
+    from attnseg.models import build_model
+
+    config, checkpoint = job.config, job.checkpoint
+    trained = checkpoint.config
+    model = build_model(trained.model, trained.attention, load_weights=False)
+    checkpoint.load_into(model)
+    module = AttnSegDataModule(job.data, checkpoint.config.seed)
+    loader = module.eval_dataloader(config.split, batch_size=config.batch_size)
+    if not len(loader):
+        raise DataError(
+            f"the {config.split} split of data={job.data.name} holds no case; "
+            "choose another split (split=all)"
+        )
+    threshold = checkpoint.threshold if config.threshold is None else config.threshold
+    gallery = Gallery(config.n_pictures, threshold)
+    result = evaluate_batches(
+        model,
+        track(loader, description=f"{config.split} split", total=len(loader)),
+        threshold=threshold,
+        device=_device(config.accelerator),
+        on_case=gallery.consider,
+    )
+    seen = set(checkpoint.data_record.get("train_patients", []))
+    n_seen = sum(row["patient_id"] in seen for row in result.cases)
+    about = {
+        "split": config.split,
+        "checkpoint": str(checkpoint.path),
+        "checkpoint_epoch": checkpoint.epoch,
+        "run_id": checkpoint.identity,
+        "n_cases_seen_in_training": n_seen,
+        "data": dict(module.source.record),
+    }
+    write_results(result, job.output_dir, about)
+    gallery.draw(job.output_dir)
+    if n_seen:
+        print(f"note: {n_seen} of {len(result.cases)} cases are of patients it was trained on")
+    return result
+
+
+def _device(accelerator: str) -> str:
+    import torch
+
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            "accelerator=gpu: this machine shows no GPU to torch; use accelerator=cpu"
+        )
+    if accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if accelerator == "gpu" else accelerator
+
+
+@dataclass
+class Gallery:
+    """Keeps the worst and the best positive cases by Dice as a pass goes by: bounded memory."""
+
+    size: int
+    threshold: float
+    _best: list[tuple[float, int, OverlayCase]] = field(default_factory=list)
+    _worst: list[tuple[float, int, OverlayCase]] = field(default_factory=list)
+    _seen: int = 0
+
+    def consider(self, seen: EvaluatedCase) -> None:
+        """Look at one case."""
+        if not seen.row["n_mask_pixels"] or not self.size:
+            return
+        from attnseg.reports.overlays import OverlayCase
+
+        self._seen += 1
+        case = OverlayCase(
+            case_id=seen.row["case_id"],
+            xray=seen.xray,
+            drr=seen.drr,
+            mask=seen.mask,
+            attention=seen.attention,
+            probability=seen.probability,
+            threshold=self.threshold,
+            metrics={k: v for k, v in seen.row.items() if isinstance(v, float)},
+            content=seen.content,
+        )
+        for heap, sign in ((self._best, 1.0), (self._worst, -1.0)):
+            heapq.heappush(heap, (sign * seen.row["dice"], self._seen, case))
+            if len(heap) > (self.size + 1) // 2:
+                heapq.heappop(heap)
+
+    def draw(self, folder: Path) -> None:
+        """Write overlays/best.png and overlays/worst.png."""
+        from attnseg.reports.overlays import draw_overlays
+
+        for name, heap in (("best", self._best), ("worst", self._worst)):
+            cases = [case for _, _, case in sorted(heap, key=lambda item: -item[0])]
+            if cases:
+                draw_overlays(cases, folder / "overlays" / f"{name}.png", f"{name} cases by Dice")

@@ -1,0 +1,224 @@
+"""Everything wrong with a data set, at once: what `attnseg data check` prints."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from attnseg.config import AnyData, ManifestDataConfig
+from attnseg.data.case import Case, CaseImages, Source, Spacing
+from attnseg.data.parallel import for_each
+from attnseg.data.readers import build_source
+from attnseg.data.splits import make_splits
+from attnseg.errors import DataError, UserError
+
+Level = Literal["error", "warning"]
+_PLAUSIBLE_MM = (0.05, 5.0)
+_LARGEST_MASK = 0.5  # a lesion covers less than this share of a chest image
+_NAMED_CASES = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing wrong: `error` stops training, `warning` makes its result doubtful."""
+
+    level: Level
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.message}"
+
+
+@dataclass
+class _Inspected:
+    """What decoding one case told."""
+
+    findings: list[Finding] = field(default_factory=list)
+    digest: str | None = None
+    positive: bool = False
+    spacing: Spacing | None = None
+    shape: tuple[int, ...] | None = None
+
+
+def check_data(
+    config: AnyData, *, workers: int | None = None, progress: bool = True
+) -> list[Finding]:
+    """Decode every case (not from the cache) and list what is wrong, in a stable order.
+
+    Args:
+        config: the data section.
+        workers: processes that decode; None chooses.
+        progress: draw a bar on stderr.
+
+    Returns:
+        Errors first; empty where the data set is sound.
+
+    Raises:
+        ConfigError: there is no data set to look at (root missing or not set).
+    """
+    try:
+        source = build_source(config)
+    except DataError as error:
+        return _errors(error)
+    findings = [Finding("error", problem) for problem in source.problems()]
+    cases = source.cases()
+    if not cases:
+        return _in_order([*findings, Finding("error", "the data set is empty; add cases")])
+    inspected = for_each(
+        _Inspect(source), cases, description="checking cases", workers=workers, progress=progress
+    )
+    for one in inspected:
+        findings += one.findings
+    findings += _duplicates(cases, inspected)
+    findings += _about_spacing(cases, inspected)
+    findings += _about_size(cases, inspected, config.size)
+    findings += _about_splits(cases, inspected, config)
+    return _in_order(findings)
+
+
+class _Inspect:
+    """Decode one case and judge it; picklable."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __call__(self, case: Case) -> _Inspected:
+        try:
+            images = self._source.load(case)
+        except DataError as error:
+            return _Inspected(_errors(error))
+        return _Inspected(
+            findings=_about_images(case, images),
+            digest=hashlib.sha1(np.ascontiguousarray(images.drr).tobytes()).hexdigest(),
+            positive=bool(images.mask.any()),
+            spacing=images.spacing,
+            shape=images.mask.shape,
+        )
+
+
+def _about_images(case: Case, images: CaseImages) -> list[Finding]:
+    findings = []
+    for name, pixels, path in (
+        ("DRR", images.drr, case.drr or case.xray),
+        ("X-ray", images.xray, case.xray or case.drr),
+    ):
+        where = str(path) if path is not None else f"case {case.case_id}, {name}"
+        findings += _about_pixels(where, pixels)
+    share = float(images.mask.mean())
+    if share > _LARGEST_MASK:
+        where = str(case.mask) if case.mask is not None else f"case {case.case_id}, mask"
+        findings.append(
+            Finding(
+                "warning", f"{where}: the mask covers {share:.0%} of the image; is it inverted?"
+            )
+        )
+    return list(dict.fromkeys(findings))
+
+
+def _about_pixels(where: str, pixels: npt.NDArray[Any]) -> list[Finding]:
+    if not np.isfinite(pixels).all():
+        count = int((~np.isfinite(pixels)).sum())
+        return [Finding("error", f"{where}: {count} pixels are NaN or infinite; mend or remove it")]
+    if pixels.min() == pixels.max():
+        return [Finding("error", f"{where}: every pixel is {pixels.flat[0]:g}; replace the image")]
+    return []
+
+
+def _duplicates(cases: Sequence[Case], inspected: Sequence[_Inspected]) -> list[Finding]:
+    """The same pixels under two names: a leak, where they count as two patients."""
+    same: dict[str, list[Case]] = defaultdict(list)
+    for case, one in zip(cases, inspected, strict=True):
+        if one.digest is not None:
+            same[one.digest].append(case)
+    findings = []
+    for group in same.values():
+        if len(group) > 1:
+            patients = {case.patient_id for case in group}
+            names = ", ".join(case.case_id for case in group)
+            leaks = len(patients) > 1
+            what = "patients would leak between splits" if leaks else "it counts twice"
+            message = f"cases {names} have the same DRR pixels ({what}); keep one"
+            findings.append(Finding("error" if leaks else "warning", message))
+    return findings
+
+
+def _about_spacing(cases: Sequence[Case], inspected: Sequence[_Inspected]) -> list[Finding]:
+    findings = []
+    read = [
+        (case.case_id, one.spacing)
+        for case, one in zip(cases, inspected, strict=True)
+        if one.shape is not None
+    ]
+    unknown = [name for name, spacing in read if spacing is None]
+    if unknown:
+        findings.append(
+            Finding(
+                "warning",
+                f"spacing is unknown for {_some(unknown, len(read))}; "
+                "distances in mm will leave them out",
+            )
+        )
+    low, high = _PLAUSIBLE_MM
+    for name, spacing in read:
+        if spacing is not None and not all(low <= side <= high for side in spacing):
+            size = f"{spacing[0]:g} x {spacing[1]:g} mm"
+            findings.append(
+                Finding("warning", f"case {name}: a pixel of {size} is implausible; check its unit")
+            )
+    return findings
+
+
+def _about_size(cases: Sequence[Case], inspected: Sequence[_Inspected], size: int) -> list[Finding]:
+    small = [
+        case.case_id
+        for case, one in zip(cases, inspected, strict=True)
+        if one.shape is not None and max(one.shape) < size
+    ]
+    if not small:
+        return []
+    names = _some(small, len(cases))
+    return [Finding("warning", f"data.size={size} scales up {names}; a smaller size loses nothing")]
+
+
+def _about_splits(
+    cases: Sequence[Case], inspected: Sequence[_Inspected], config: AnyData
+) -> list[Finding]:
+    try:
+        splits = make_splits(cases, config.split)
+    except UserError as error:
+        return _errors(error)
+    findings = []
+    has_column = any(case.split for case in cases)
+    if isinstance(config, ManifestDataConfig) and has_column and config.split.kind != "fixed":
+        message = "the manifest's split column is not used; data.split.kind=fixed would"
+        findings.append(Finding("warning", message))
+    positive = {case.case_id for case, one in zip(cases, inspected, strict=True) if one.positive}
+    for name in ("train", "val"):
+        members = splits.train if name == "train" else splits.val
+        if members and not any(case.case_id in positive for case in members):
+            message = (
+                f"no case of the {name} split has a lesion; nothing can be learned or measured"
+            )
+            findings.append(Finding("error" if name == "train" else "warning", message))
+    return findings
+
+
+def _errors(error: UserError) -> list[Finding]:
+    problems = error.problems if isinstance(error, DataError) else []
+    return [Finding("error", message) for message in problems or [str(error)]]
+
+
+def _some(names: Sequence[str], total: int) -> str:
+    shown = ", ".join(names[:_NAMED_CASES]) + (", ..." if len(names) > _NAMED_CASES else "")
+    return f"{len(names)} of {total} cases ({shown})"
+
+
+def _in_order(findings: Sequence[Finding]) -> list[Finding]:
+    """Errors before warnings, each once, otherwise as they were found."""
+    return sorted(dict.fromkeys(findings), key=lambda finding: finding.level != "error")

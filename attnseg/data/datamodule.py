@@ -1,0 +1,163 @@
+"""The LightningDataModule: source, splits, cache, samplers and loaders tied together."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader
+
+from attnseg.config import AnyData
+from attnseg.data.cache import DecodedCache, cache_folder
+from attnseg.data.case import Case, Source
+from attnseg.data.dataset import CaseDataset, TrainDataset
+from attnseg.data.loader import ResumableLoader, eval_loader
+from attnseg.data.readers import build_source, sound_cases
+from attnseg.data.sampling import EpochSampler, EvalSampler
+from attnseg.data.splits import SPLIT_NAMES, Splits, make_splits
+from attnseg.errors import ConfigError
+
+AnySplit = Literal["all", "train", "val", "test"]
+
+
+class AttnSegDataModule(pl.LightningDataModule):
+    """Batches of a data section; use it with `Trainer(use_distributed_sampler=False)`.
+
+    Args:
+        config: the data section.
+        seed: of the run: with the epoch it fixes the order and the augmentation. Which patient
+            is in which split depends on `config.split.seed` alone.
+        source: instead of the one that `config` describes.
+        progress: draw a bar while cases are decoded for the first time.
+
+    Raises:
+        ConfigError, DataError: as the source and `make_splits`.
+    """
+
+    def __init__(
+        self, config: AnyData, seed: int, *, source: Source | None = None, progress: bool = True
+    ) -> None:
+        super().__init__()
+        # A validation set may have fewer cases than there are processes.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.config = config
+        self.seed = seed
+        self.source = source if source is not None else build_source(config)
+        self.cache = DecodedCache(self.source, config.size, cache_folder(config.cache_dir))
+        self._progress = progress
+
+    @cached_property
+    def all_cases(self) -> list[Case]:
+        """Every case of the source, in its order; a data set with problems is refused."""
+        return sound_cases(self.source)
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The cases by split, divided by patient."""
+        return make_splits(self.all_cases, self.config.split)
+
+    def prepare_data(self) -> None:
+        """Decode every case into the cache; Lightning calls it on one process a node."""
+        self.cache.warm(self.all_cases, progress=self._progress)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Divide the patients and make sure that every case is decoded."""
+        if stage in ("fit", None):
+            _ = self.splits
+        self.cache.warm(self.all_cases, progress=self._progress and self._place()[0] == 0)
+
+    def cases(self, split: AnySplit) -> list[Case]:
+        """The cases of a split; `all` divides nothing."""
+        return self.all_cases if split == "all" else self.splits[split]
+
+    def dataset(self, split: AnySplit) -> CaseDataset:
+        """Whole images of a split in the source's order, never augmented."""
+        return CaseDataset(self.cases(split), self.cache)
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled, augmented patches; resumable in the middle of an epoch."""
+        config = self.config
+        dataset = TrainDataset(
+            self.splits.train,
+            self.cache,
+            patch=config.patch,
+            augment=config.augment,
+            seed=self.seed,
+        )
+        rank, world_size = self._place()
+        sampler = EpochSampler(
+            dataset.positive(),
+            seed=self.seed,
+            batch_size=config.batch_size,
+            per_case=config.patch.per_case,
+            oversample_positive=config.oversample_positive,
+            rank=rank,
+            world_size=world_size,
+        )
+        if len(sampler) == 0:
+            raise ConfigError(
+                f"{len(dataset)} training cases cannot be shared by {world_size} processes: "
+                "lower trainer.devices or raise data.patch.per_case"
+            )
+        return ResumableLoader(
+            dataset,
+            sampler,
+            # A data set smaller than a batch makes one batch of what there is.
+            batch_size=min(config.batch_size, len(sampler)),
+            num_workers=config.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[Any]:
+        """Whole images of the validation split; an empty list where it is empty."""
+        return self.eval_dataloader("val") if self.splits.val else []
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]] | list[Any]:
+        """Whole images of the test split; an empty list where it is empty."""
+        return self.eval_dataloader("test") if self.splits.test else []
+
+    def eval_dataloader(
+        self, split: AnySplit, *, batch_size: int | None = None
+    ) -> DataLoader[dict[str, Any]]:
+        """Whole images of a split, each once over all processes, in order."""
+        dataset = self.dataset(split)
+        rank, world_size = self._place()
+        return eval_loader(
+            dataset,
+            EvalSampler(len(dataset), rank=rank, world_size=world_size),
+            batch_size=batch_size or self.config.eval_batch_size,
+            num_workers=self.config.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run and its checkpoints remember of the data; plain types only.
+
+        `train_patients` lets an evaluation say when it is shown patients that were trained on.
+        """
+        return {
+            "source": dict(self.source.record),
+            "size": self.config.size,
+            "split": self.config.split.model_dump(mode="json"),
+            "splits": {name: self._count(self.splits[name]) for name in SPLIT_NAMES},
+            "train_patients": sorted({case.patient_id for case in self.splits.train}),
+        }
+
+    def _count(self, cases: list[Case]) -> dict[str, int]:
+        return {
+            "cases": len(cases),
+            "patients": len({case.patient_id for case in cases}),
+            "positives": sum(CaseDataset(cases, self.cache).positive()),
+        }
+
+    def _place(self) -> tuple[int, int]:
+        """(rank, number of processes)."""
+        if self.trainer is not None:
+            return self.trainer.global_rank, self.trainer.world_size
+        if dist.is_available() and dist.is_initialized():
+            return dist.get_rank(), dist.get_world_size()
+        return 0, 1

@@ -1,0 +1,103 @@
+"""Cases as samples: whole images for evaluation, augmented patches for training.
+
+A sample is one item of the batch that `attnseg` models and metrics know:
+xray, drr, mask float32 (1, H, W); case_id, patient_id; spacing float32 (2,) mm per px at the
+tensor's size (row, column; NaN where unknown); content int64 (4,) top, left, height, width of
+the real image inside the tensor; index int64, the case's place in the data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from attnseg.config import AugmentConfig, PatchConfig
+from attnseg.data.cache import Decoded, DecodedCache
+from attnseg.data.case import Case
+from attnseg.data.sampling import SampleKey, patch_corner, sample_generator
+from attnseg.data.transforms import Window, draw_augmentation, full_window, render
+
+Sample = dict[str, Any]
+
+
+class CaseDataset(Dataset[Sample]):
+    """Whole images, padded to the model's square, never augmented."""
+
+    def __init__(self, cases: Sequence[Case], cache: DecodedCache) -> None:
+        self.cases = list(cases)
+        self.cache = cache
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, key: int | SampleKey) -> Sample:
+        index = key if isinstance(key, int) else key[1]
+        case = self.cache.get(self.cases[index])
+        window = full_window(case.mask.shape, self.cache.size)
+        return self._sample(index, case, window, render(case, window))
+
+    def positive(self) -> list[bool]:
+        """For every case, whether its mask has foreground."""
+        return [self.cache.get(case).n_foreground > 0 for case in self.cases]
+
+    def _sample(self, index: int, decoded: Decoded, window: Window, pixels: torch.Tensor) -> Sample:
+        case = self.cases[index]
+        return {
+            "xray": pixels[0:1],
+            "drr": pixels[1:2],
+            "mask": pixels[2:3],
+            "case_id": case.case_id,
+            "patient_id": case.patient_id,
+            "spacing": torch.tensor(decoded.spacing or (torch.nan, torch.nan)),
+            "content": torch.tensor(window.content(decoded.mask.shape)),
+            "index": torch.tensor(index),
+        }
+
+
+class TrainDataset(CaseDataset):
+    """Augmented patches (or whole images); a sample is a pure function of (seed, epoch, sample).
+
+    `content` and `spacing` describe a patch before rotation and scaling.
+
+    Args:
+        cases: of the training split.
+        cache: where their images are.
+        patch: what a sample is.
+        augment: what is done to it.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        cache: DecodedCache,
+        *,
+        patch: PatchConfig,
+        augment: AugmentConfig,
+        seed: int,
+    ) -> None:
+        super().__init__(cases, cache)
+        self._patch = patch
+        self._augment = augment
+        self._seed = seed
+
+    def __getitem__(self, key: int | SampleKey) -> Sample:
+        epoch, sample = (0, key) if isinstance(key, int) else key
+        index = sample % len(self.cases)
+        case = self.cache.get(self.cases[index])
+        rng = sample_generator(self._seed, epoch, sample)
+        augmentation = draw_augmentation(self._augment, rng)
+        window, margin = full_window(case.mask.shape, self.cache.size), 0
+        side = self._patch.size
+        if side is not None and side < self.cache.size:
+            top, left = patch_corner(rng, case.mask, side, self._patch.foreground)
+            window, margin = Window(top, left, side, side), augmentation.geometry.margin(side)
+        pixels = render(case, window, augmentation, rng, margin=margin)
+        made = self._sample(index, case, window, pixels)
+        if augmentation.geometry.flip:
+            top, left, height, width = made["content"].tolist()
+            made["content"] = torch.tensor((top, window.width - left - width, height, width))
+        return made

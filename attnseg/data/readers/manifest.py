@@ -1,0 +1,235 @@
+"""A CSV of image files: columns case, patient, xray, drr, mask, and optionally spacing, split.
+
+- Files are PNG, NIfTI, MHA or DICOM; relative paths start at the CSV's folder.
+- One of xray and drr may be blank: the other serves both pathways, and the record counts them.
+- mask is a file, or the word `none` for a case known to have no lesion. A blank mask is an
+  error: an unread case must not pass for a healthy one.
+- The DRR's grid is the case's (the X-ray's, where there is no DRR). Other grids are refused, or
+  with `data.on_mismatch=resample` resampled onto it (see `resize.match_grid`).
+- spacing is the grid's, in mm: `0.7`, or `0.7x0.8` (row x column); it wins over a file's own.
+- split (train, val, test) is used with `data.split.kind=fixed`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from attnseg.config import ManifestDataConfig
+from attnseg.data.case import Case, CaseImages, Spacing
+from attnseg.data.images import Picture, read_image, read_mask
+from attnseg.data.readers.files import attempt, fingerprint_files, parse_spacing
+from attnseg.data.resize import match_grid
+from attnseg.errors import ConfigError, DataError
+
+_NEEDED = ("case", "patient", "xray", "drr", "mask")
+_NO_LESION = "none"
+_SPACING_TOLERANCE = 0.01
+
+
+class ManifestSource:
+    """Reads the CSV once; images are opened by `load` only.
+
+    Raises:
+        ConfigError: `data.root` is not set or no manifest, or a column is missing.
+        DataError: the manifest has no rows.
+    """
+
+    def __init__(self, config: ManifestDataConfig) -> None:
+        self._path = _existing_manifest(config.root)
+        self._on_mismatch = config.on_mismatch
+        self._cases, self._problems = _read_manifest(self._path)
+        if not self._cases and not self._problems:
+            raise DataError(f"{self._path}: the manifest has no rows; add a row for each case")
+        self.record: dict[str, Any] = {
+            "name": "manifest",
+            "manifest": str(self._path),
+            "on_mismatch": config.on_mismatch,
+            "n_xray_from_drr": sum(case.xray is None for case in self._cases),
+            "n_drr_from_xray": sum(case.drr is None for case in self._cases),
+        }
+
+    def cases(self) -> list[Case]:
+        """One case a usable row, in the CSV's order; of two with one name the first."""
+        return list(self._cases)
+
+    def load(self, case: Case) -> CaseImages:
+        """Decode a case's files and bring them onto one grid, by the rule of `on_mismatch`."""
+        problems: list[str] = []
+        pictures: dict[Path, Picture | None] = {
+            path: attempt(problems, lambda path=path: read_image(path))  # type: ignore[misc]
+            for path in (case.drr, case.xray)
+            if path is not None
+        }
+        mask_path = case.mask
+        mask = attempt(problems, lambda: read_mask(mask_path)) if mask_path is not None else None
+        if problems:
+            raise DataError(f"case {case.case_id} cannot be used:", problems)
+        grid_path = case.drr or case.xray
+        assert grid_path is not None
+        grid, xray = pictures[grid_path], pictures[case.xray or grid_path]
+        assert grid is not None
+        assert xray is not None
+        spacing = case.spacing or grid.spacing
+        # Files that agree with the grid's own header are on the grid, whatever the column says.
+        target = Picture(grid.pixels, spacing)
+        xray = _corrected(xray, grid, spacing)
+        mask = _corrected(mask, grid, spacing) if mask is not None else None
+        xray_pixels = self._onto(xray, target, case.xray or grid_path, problems)
+        mask_pixels: npt.NDArray[Any] | None = np.zeros(grid.pixels.shape, dtype=np.uint8)
+        if mask is not None and mask_path is not None:
+            mask_pixels = self._onto(mask, target, mask_path, problems, is_mask=True)
+        if problems or xray_pixels is None or mask_pixels is None:
+            raise DataError(f"case {case.case_id} cannot be used:", problems)
+        return CaseImages(xray=xray_pixels, drr=grid.pixels, mask=mask_pixels, spacing=spacing)
+
+    def fingerprint(self, case: Case) -> str:
+        """The files, the spacing and the rule for other grids."""
+        return fingerprint_files(
+            "manifest", self._on_mismatch, str(case.spacing), case.xray, case.drr, case.mask
+        )
+
+    def problems(self) -> list[str]:
+        """Rows that cannot be understood, duplicate cases, an image of two patients."""
+        found = list(self._problems)
+        owners: dict[Path, set[str]] = defaultdict(set)
+        for case in self._cases:
+            for path in (case.xray, case.drr):
+                if path is not None:
+                    owners[path].add(case.patient_id)
+        for path, patients in owners.items():
+            if len(patients) > 1:
+                names = ", ".join(sorted(patients))
+                found.append(f"{path}: listed for patients {names}; an image is of one patient")
+        return found
+
+    def _onto(
+        self,
+        picture: Picture,
+        grid: Picture,
+        path: Path,
+        problems: list[str],
+        *,
+        is_mask: bool = False,
+    ) -> npt.NDArray[Any] | None:
+        """The picture on the case's grid, or None and a line in `problems`."""
+        pixels, shape = picture.pixels, (grid.pixels.shape[0], grid.pixels.shape[1])
+        if picture.pixels is grid.pixels:
+            return pixels
+        if pixels.shape == shape and _same_spacing(picture.spacing, grid.spacing):
+            return pixels
+        found, wanted = _describe(pixels, picture.spacing), _describe(grid.pixels, grid.spacing)
+        if self._on_mismatch == "refuse":
+            problems.append(
+                f"{path}: {found}, but the case's grid is {wanted}; "
+                "data.on_mismatch=resample would bring it there"
+            )
+            return None
+        matched = match_grid(pixels, picture.spacing, shape, grid.spacing, is_mask=is_mask)
+        if matched is None:
+            problems.append(
+                f"{path}: {found} has another aspect than the case's grid ({wanted}), and without "
+                "the spacing of both there is no telling how they lie; add spacing, or crop it"
+            )
+        elif is_mask and pixels.any() and not matched.any():
+            problems.append(f"{path}: its lesions lie outside the case's grid ({wanted})")
+        return matched
+
+
+def _existing_manifest(configured: str | None) -> Path:
+    hint = "set data.root=/path/to/manifest.csv (columns " + ", ".join(_NEEDED) + ")"
+    if configured is None:
+        raise ConfigError(f"data.root is not set, and data=manifest needs it; {hint}")
+    path = Path(configured).expanduser()
+    path = path / "manifest.csv" if path.is_dir() else path
+    if not path.is_file():
+        raise ConfigError(f"data.root={configured}: there is no file {path}; {hint}")
+    return path
+
+
+def _read_manifest(path: Path) -> tuple[list[Case], list[str]]:
+    """The usable rows as cases, and what is wrong with the others."""
+    cases: list[Case] = []
+    problems: list[str] = []
+    lines: dict[str, int] = {}
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream, skipinitialspace=True)
+        missing = [name for name in _NEEDED if name not in (reader.fieldnames or [])]
+        if missing:
+            raise ConfigError(
+                f"{path}: no column named {' or '.join(missing)}; "
+                f"the first line must name {', '.join(_NEEDED)} (and may name spacing, split)"
+            )
+        for row in reader:
+            words = {key: (value or "").strip() for key, value in row.items() if key is not None}
+            case, found = _parse_row(words, path.parent)
+            problems += [f"{path}, line {reader.line_num}: {problem}" for problem in found]
+            if case is not None and case.case_id in lines:
+                problems.append(
+                    f"{path}, line {reader.line_num}: duplicate case {case.case_id!r}, already in "
+                    f"line {lines[case.case_id]}; give every row its own name"
+                )
+            elif case is not None:
+                lines[case.case_id] = reader.line_num
+                cases.append(case)
+    return cases, problems
+
+
+def _parse_row(words: dict[str, str], folder: Path) -> tuple[Case | None, list[str]]:
+    problems = [f"{name} is blank" for name in ("case", "patient") if not words[name]]
+    if not words["xray"] and not words["drr"]:
+        problems.append("xray and drr are both blank; give at least one image")
+    if not words["mask"]:
+        problems.append(
+            f"mask is blank; write '{_NO_LESION}' if the case is known to have no lesion, "
+            "else leave the case out"
+        )
+    spacing: Spacing | None = None
+    if words.get("spacing"):
+        try:
+            spacing = parse_spacing(words["spacing"])
+        except ValueError:
+            problems.append(f"spacing is {words['spacing']!r}; write mm as 0.7 or 0.7x0.8")
+    if problems:
+        return None, [f"case {words['case'] or '?'}: {problem}" for problem in problems]
+
+    def file(name: str) -> Path | None:
+        return folder / Path(words[name]).expanduser() if words[name] else None
+
+    healthy = words["mask"].lower() == _NO_LESION
+    case = Case(
+        case_id=words["case"],
+        patient_id=words["patient"],
+        drr=file("drr"),
+        xray=file("xray"),
+        mask=None if healthy else file("mask"),
+        spacing=spacing,
+        split=words.get("split") or None,
+    )
+    return case, []
+
+
+def _corrected(picture: Picture, grid: Picture, spacing: Spacing | None) -> Picture:
+    """The picture with the case's spacing, if its own header says the same as the grid's."""
+    same = picture.pixels.shape == grid.pixels.shape
+    if same and _same_spacing(picture.spacing, grid.spacing):
+        return Picture(picture.pixels, spacing)
+    return picture
+
+
+def _same_spacing(first: Spacing | None, second: Spacing | None) -> bool:
+    if first is None or second is None:
+        return True
+    return all(
+        abs(a - b) <= _SPACING_TOLERANCE * max(a, b) for a, b in zip(first, second, strict=True)
+    )
+
+
+def _describe(pixels: npt.NDArray[Any], spacing: Spacing | None) -> str:
+    size = f"{pixels.shape[0]} x {pixels.shape[1]} px"
+    return size if spacing is None else f"{size} at {spacing[0]:g} x {spacing[1]:g} mm"

@@ -1,0 +1,163 @@
+"""Dividing cases into train, val and test by patient, reproducibly.
+
+Patients are ordered by sha256 of "seed:patient", so a split depends on no random state, and a
+patient more or less moves the boundaries but does not reshuffle the others.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from attnseg.config import SplitConfig
+from attnseg.data.case import Case
+from attnseg.errors import ConfigError, DataError
+
+SplitName = Literal["train", "val", "test"]
+SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Cases by split, each in the source's order."""
+
+    train: list[Case]
+    val: list[Case]
+    test: list[Case]
+
+    def __getitem__(self, name: SplitName) -> list[Case]:
+        cases: list[Case] = getattr(self, name)
+        return cases
+
+
+def make_splits(cases: Sequence[Case], config: SplitConfig) -> Splits:
+    """Divide cases by patient as `config` says.
+
+    Raises:
+        ConfigError: the split file is missing, or there are too few patients.
+        DataError: a patient is in two splits or in none, or no case is left for training.
+    """
+    if config.kind == "fixed":
+        assignment = _fixed(cases, config)
+    else:
+        assignment = _drawn(ordered_patients(cases, config.seed), config)
+    groups: dict[str, list[Case]] = {name: [] for name in SPLIT_NAMES}
+    for case in cases:
+        groups[assignment[case.patient_id]].append(case)
+    splits = Splits(groups["train"], groups["val"], groups["test"])
+    leaks = patient_overlap(splits)
+    if leaks:
+        raise DataError("patients are in more than one split:", leaks)
+    if not splits.train:
+        raise DataError(
+            f"the training split is empty ({len(cases)} cases, data.split.kind={config.kind}); "
+            "lower data.split.val_fraction and test_fraction, or add patients"
+        )
+    return splits
+
+
+def ordered_patients(cases: Sequence[Case], seed: int) -> list[str]:
+    """Every patient once, in the pseudo-random order that `seed` fixes."""
+    patients = {case.patient_id for case in cases}
+    return sorted(patients, key=lambda p: (hashlib.sha256(f"{seed}:{p}".encode()).digest(), p))
+
+
+def patient_overlap(splits: Splits) -> list[str]:
+    """One line for each patient whose cases are in more than one split."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in SPLIT_NAMES:
+        for patient in sorted({case.patient_id for case in splits[name]}):
+            found[patient].append(name)
+    return [
+        f"patient {patient}: in {' and '.join(names)}; give the patient one split"
+        for patient, names in sorted(found.items())
+        if len(names) > 1
+    ]
+
+
+def _drawn(patients: Sequence[str], config: SplitConfig) -> dict[str, SplitName]:
+    """Test patients come first in the order, then validation; k-fold deals out what is left."""
+    n_test = _share(config.test_fraction, len(patients))
+    rest = patients[n_test:]
+    assignment: dict[str, SplitName] = dict.fromkeys(patients[:n_test], "test")
+    if config.kind == "kfold":
+        if len(rest) < config.folds:
+            raise ConfigError(
+                f"data.split.folds={config.folds}, but there are only {len(rest)} patients to fold"
+            )
+        held_out = set(rest[config.fold :: config.folds])
+    else:
+        held_out = set(rest[: _share(config.val_fraction, len(patients))])
+    for patient in rest:
+        assignment[patient] = "val" if patient in held_out else "train"
+    return assignment
+
+
+def _share(fraction: float, count: int) -> int:
+    """A wanted split is never empty for being rounded down."""
+    return max(1, round(fraction * count)) if fraction > 0 else 0
+
+
+def _fixed(cases: Sequence[Case], config: SplitConfig) -> dict[str, SplitName]:
+    """The split that a file, or else the data set's own column, gives every patient."""
+    if config.file is not None:
+        rows = read_split_file(Path(config.file))
+        source = config.file
+    else:
+        rows = [(case.patient_id, case.split or "") for case in cases]
+        source = "the data set's split column"
+        if not any(split for _, split in rows):
+            raise ConfigError(
+                "data.split.kind=fixed needs data.split.file=<CSV with columns patient, split>, "
+                "or a manifest with a split column"
+            )
+    named: dict[str, set[str]] = defaultdict(set)
+    for patient, split in rows:
+        named[patient].add(split)
+    problems = _fixed_problems(cases, named)
+    if problems:
+        raise DataError(f"{source} does not divide the patients:", problems)
+    return {patient: _known(next(iter(splits))) for patient, splits in named.items()}
+
+
+def _fixed_problems(cases: Sequence[Case], named: Mapping[str, set[str]]) -> list[str]:
+    problems = []
+    for patient, splits in sorted(named.items()):
+        unknown = sorted(split for split in splits if split not in SPLIT_NAMES)
+        if unknown:
+            shown = ", ".join(repr(split) for split in unknown)
+            problems.append(f"patient {patient}: split is {shown}; use train, val or test")
+        elif len(splits) > 1:
+            both = " and ".join(sorted(splits))
+            problems.append(f"patient {patient}: in {both}; give the patient one split")
+    missing = sorted({case.patient_id for case in cases} - named.keys())
+    problems += [f"patient {patient}: has cases but no split; add a row" for patient in missing]
+    return problems
+
+
+def read_split_file(path: Path) -> list[tuple[str, str]]:
+    """(patient, split) of every row of a CSV with those two columns.
+
+    Raises:
+        ConfigError: the file is missing or lacks a column.
+    """
+    if not path.is_file():
+        raise ConfigError(f"data.split.file={path}: no such file")
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream, skipinitialspace=True)
+        missing = {"patient", "split"} - set(reader.fieldnames or [])
+        if missing:
+            raise ConfigError(f"{path}: no column named {' or '.join(sorted(missing))}")
+        return [((row["patient"] or "").strip(), (row["split"] or "").strip()) for row in reader]
+
+
+def _known(split: str) -> SplitName:
+    for name in SPLIT_NAMES:
+        if name == split:
+            return name
+    raise AssertionError(split)

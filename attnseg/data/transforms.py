@@ -1,0 +1,210 @@
+"""Standardisation, padding and training-time augmentation of aligned X-ray, DRR and mask.
+
+Geometry is drawn once and shared by all three; intensity is drawn for X-ray and DRR apart.
+Intensity comes first and on the real image only, so that padding stays exactly 0. What is drawn
+comes from a generator that the caller keys; MONAI resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+
+from attnseg.config import AugmentConfig
+from attnseg.data.cache import Decoded
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle in an image's own pixel coordinates; it may reach beyond the image."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def grown(self, margin: int) -> Window:
+        """The window with `margin` px more on every side."""
+        return Window(
+            self.top - margin, self.left - margin, self.height + 2 * margin, self.width + 2 * margin
+        )
+
+    def overlap(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
+        """The part of an image of that shape that the window shows."""
+        rows = slice(max(self.top, 0), max(min(self.top + self.height, shape[0]), 0))
+        columns = slice(max(self.left, 0), max(min(self.left + self.width, shape[1]), 0))
+        return rows, columns
+
+    def content(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """(top, left, height, width) of the image's part, in the window's coordinates."""
+        rows, columns = self.overlap(shape)
+        return (
+            rows.start - self.top,
+            columns.start - self.left,
+            rows.stop - rows.start,
+            columns.stop - columns.start,
+        )
+
+
+def full_window(shape: tuple[int, ...], size: int) -> Window:
+    """The square of side `size` with an image of that shape at its centre."""
+    return Window(-((size - shape[0]) // 2), -((size - shape[1]) // 2), size, size)
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How one image's grey values are changed; 1, 1, 0, 0 leaves them."""
+
+    gamma: float = 1.0
+    contrast: float = 1.0
+    blur_px: float = 0.0
+    noise: float = 0.0
+
+    def __call__(self, pixels: Floats, rng: np.random.Generator) -> Floats:
+        """Change a standardised image (H, W), in new memory where anything changes."""
+        if self.gamma != 1.0 and pixels.size:
+            low, high = pixels.min(), pixels.max()
+            extent = max(float(high - low), 1e-6)
+            pixels = ((pixels - low) / extent) ** np.float32(self.gamma) * extent + low
+        if self.contrast != 1.0:
+            pixels = pixels * np.float32(self.contrast)
+        if self.blur_px > 0.0:
+            pixels = ndimage.gaussian_filter(pixels, self.blur_px, truncate=3.0)
+        if self.noise > 0.0:
+            grain = rng.standard_normal(pixels.shape, dtype=np.float32)
+            pixels = pixels + np.float32(self.noise) * grain
+        return pixels.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One affine map about the centre of a patch, and a left-right flip."""
+
+    rotate_rad: float = 0.0
+    scale: float = 1.0  # above 1 shows more of the image
+    shift: tuple[float, float] = (0.0, 0.0)  # row, column, as shares of the patch's side
+    flip: bool = False
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether pixels must be resampled."""
+        return (self.rotate_rad, self.scale, self.shift) != (0.0, 1.0, (0.0, 0.0))
+
+    def margin(self, patch: int) -> int:
+        """px around a patch that the affine map looks at."""
+        if not self.is_affine:
+            return 0
+        turned = abs(math.cos(self.rotate_rad)) + abs(math.sin(self.rotate_rad))
+        reach = turned * (self.scale / 2 + max(map(abs, self.shift))) * patch
+        return max(0, math.ceil(reach - patch / 2) + 1)
+
+    def __call__(self, pixels: torch.Tensor, patch: int) -> torch.Tensor:
+        """Map (3, H, W) = X-ray, DRR, mask to (3, patch, patch); the mask by nearest pixel."""
+        if self.is_affine:
+            pixels = self._resample(pixels, patch)
+        return pixels.flip(-1) if self.flip else pixels
+
+    def _resample(self, pixels: torch.Tensor, patch: int) -> torch.Tensor:
+        from monai.transforms import AffineGrid, Resample
+
+        grid, _ = AffineGrid(
+            rotate_params=self.rotate_rad,
+            scale_params=(self.scale, self.scale),
+            translate_params=tuple(share * patch for share in self.shift),
+        )(spatial_size=(patch, patch))
+        zeros: dict[str, Any] = {"padding_mode": "zeros", "dtype": torch.float32}
+        images = Resample(mode="bilinear", **zeros)(pixels[:2], grid=grid)
+        mask = Resample(mode="nearest", **zeros)(pixels[2:], grid=grid)
+        return torch.cat([torch.Tensor(images.as_tensor()), torch.Tensor(mask.as_tensor())])
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Everything random that is done to one sample."""
+
+    geometry: Geometry = Geometry()
+    xray: Intensity = Intensity()
+    drr: Intensity = Intensity()
+
+
+IDENTITY = Augmentation()
+
+
+def draw_augmentation(config: AugmentConfig, rng: np.random.Generator) -> Augmentation:
+    """Draw a sample's augmentation; each transform happens with `config.probability`.
+
+    Rotation and shift are uniform within +- their limit; scale is uniform in 1 +- `scale`; gamma
+    is log-uniform in 1 / (1 + gamma) to 1 + gamma; contrast is uniform in 1 +- `contrast`; noise
+    and blur are uniform from 0 to their limit.
+    """
+    if not config.enabled:
+        return IDENTITY
+
+    def uniform(limit: float) -> float:
+        # Both draws are made always, so that one option does not change another's numbers.
+        happens, value = rng.random() < config.probability, rng.uniform(-1.0, 1.0)
+        return float(value * limit) if happens else 0.0
+
+    def intensity() -> Intensity:
+        return Intensity(
+            gamma=math.exp(uniform(math.log1p(config.gamma))),
+            contrast=1.0 + uniform(config.contrast),
+            blur_px=abs(uniform(config.blur_px)),
+            noise=abs(uniform(config.noise)),
+        )
+
+    flip = bool(rng.random() < config.flip)
+    geometry = Geometry(
+        rotate_rad=uniform(math.radians(config.rotate_deg)),
+        scale=1.0 + uniform(config.scale),
+        shift=(uniform(config.translate), uniform(config.translate)),
+        flip=flip,
+    )
+    return Augmentation(geometry, intensity(), intensity())
+
+
+def render(
+    case: Decoded,
+    window: Window,
+    augmentation: Augmentation = IDENTITY,
+    rng: np.random.Generator | None = None,
+    *,
+    margin: int = 0,
+) -> torch.Tensor:
+    """Cut a window out of a case: standardised, augmented, padded with 0.
+
+    Args:
+        case: the whole image's mean and standard deviation are used, whatever the window.
+        window: square, in the case's pixel coordinates.
+        augmentation: what is done to it.
+        rng: for the noise; needed where the augmentation has any.
+        margin: px beyond the window that the geometry may look at.
+
+    Returns:
+        (3, side, side) float32: X-ray, DRR, mask 0/1.
+    """
+    region = window.grown(margin)
+    shown = region.overlap(case.mask.shape)
+    top, left, height, width = region.content(case.mask.shape)
+    canvas = np.zeros((3, region.height, region.width), dtype=np.float32)
+    inside = (slice(top, top + height), slice(left, left + width))
+    rng = rng if rng is not None else np.random.default_rng(0)
+    for channel, (pixels, change) in enumerate(
+        ((case.xray, augmentation.xray), (case.drr, augmentation.drr))
+    ):
+        standard = _standardised(pixels[shown], case.mean[channel], case.std[channel])
+        canvas[(channel, *inside)] = change(standard, rng)
+    canvas[(2, *inside)] = case.mask[shown]
+    return augmentation.geometry(torch.from_numpy(canvas), window.width)
+
+
+def _standardised(pixels: npt.NDArray[Any], mean: float, std: float) -> Floats:
+    return (pixels.astype(np.float32) - np.float32(mean)) / np.float32(std)

@@ -1,0 +1,224 @@
+"""Adaptive loss weights: multipliers, learned in training, of the schedule's weights.
+
+The schedule says what matters when; an adaptive weighting evens out the scales of the terms
+underneath, so each method sees the terms *before* the schedule's weights, and cannot undo them.
+Only groups whose schedule weight is above 0 take part; every other has multiplier 1 and is not
+learned. All state is tensors (parameters and buffers), so a checkpoint restores it exactly.
+
+In a training step, with `base = Schedule.weights(epoch)` (attention and alignment set to 0 for a
+model without attention):
+
+    terms = combined_loss(output, mask, adaptive.weights(base))
+    adaptive.step(terms, base, shared_parameters)  # before backward
+    (terms["total"] + adaptive.regulariser(base)).backward()
+
+and `adaptive.end_epoch(mean_terms)` after an epoch's last step.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from attnseg.config import (
+    AdaptiveConfig,
+    DwaConfig,
+    GradNormConfig,
+    UncertaintyConfig,
+    WeightName,
+)
+from attnseg.schedules import WEIGHT_NAMES
+
+Base = Mapping[WeightName, float]
+
+
+class AdaptiveWeights(nn.Module, ABC):
+    """What the methods share. State has one entry a group, in the order of `WEIGHT_NAMES`."""
+
+    needs_gradients = False
+    """Whether `step` does anything, and so needs to be given the shared parameters."""
+
+    def multipliers(self, base: Base) -> dict[WeightName, Tensor]:
+        """Scalar multiplier of every group; 1 where the base weight is 0."""
+        active = _active(base)
+        learned = self._multipliers(active)
+        result = dict.fromkeys(WEIGHT_NAMES, learned.new_ones(()))
+        result |= {WEIGHT_NAMES[i]: value for i, value in zip(active, learned, strict=True)}
+        return result
+
+    def weights(self, base: Base) -> dict[WeightName, float | Tensor]:
+        """Base weight x multiplier, for `CombinedLoss`; a plain 0 for an inactive group."""
+        multipliers = self.multipliers(base)
+        return {n: base[n] * multipliers[n] if base[n] > 0 else 0.0 for n in WEIGHT_NAMES}
+
+    def regulariser(self, base: Base) -> Tensor:
+        """Scalar to add to the total; 0 unless the method has one."""
+        return torch.zeros(())
+
+    def step(self, terms: Mapping[str, Tensor], base: Base, shared: Iterable[nn.Parameter]) -> None:
+        """Learn from a step's terms before their backward pass.
+
+        Args:
+            terms: what `CombinedLoss` returned, graph included.
+            base: the schedule's weights.
+            shared: parameters of the last layer that every group depends on.
+        """
+
+    def end_epoch(self, mean_terms: Mapping[str, float]) -> None:
+        """Learn from an epoch's mean of every group's term; every process has to call it."""
+
+    @abstractmethod
+    def _multipliers(self, active: list[int]) -> Tensor:
+        """Multipliers (K,) of the K active groups."""
+
+
+class UncertaintyWeights(AdaptiveWeights):
+    """Homoscedastic uncertainty (Kendall, Gal and Cipolla, CVPR 2018, eq. 10, likelihood form).
+
+    Minimises sum_i b_i (exp(-s_i) L_i + s_i / 2), with s_i = log sigma_i^2 trained like any
+    parameter and b_i the base weight; the multiplier exp(-s_i) tends to 1 / (2 L_i). The
+    regulariser bears b_i too: without it that optimum would be 1 / (2 b_i L_i), and the
+    schedule would be learned away. s_i is bounded smoothly, since a term that tends to 0 (and an
+    alignment can) would drive its multiplier to infinity. Needs no weight decay.
+    """
+
+    BOUND = 4.0  # multipliers stay between exp(-4) = 0.018 and exp(4) = 55
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_variance = nn.Parameter(torch.zeros(len(WEIGHT_NAMES)))
+
+    def regulariser(self, base: Base) -> Tensor:
+        """sum_i b_i s_i / 2 over the active groups."""
+        bounded = self._bounded().unbind()
+        return torch.stack(
+            [base[name] * s / 2 for name, s in zip(WEIGHT_NAMES, bounded, strict=True)]
+        ).sum()
+
+    def _multipliers(self, active: list[int]) -> Tensor:
+        return torch.exp(-self._bounded()[active])
+
+    def _bounded(self) -> Tensor:
+        return self.BOUND * torch.tanh(self.log_variance / self.BOUND)
+
+
+class DwaWeights(AdaptiveWeights):
+    """Dynamic weight average (Liu, Johns and Davison, CVPR 2019, eq. 7).
+
+    lambda_i(t) = K exp(r_i / T) / sum_k exp(r_k / T) over the K active groups, with
+    r_i = L_i(t - 1) / L_i(t - 2): terms that fall slowly gain weight. r_i is 1 until a group
+    has two epochs behind it.
+    """
+
+    last: Tensor
+    last_but_one: Tensor
+
+    def __init__(self, config: DwaConfig) -> None:
+        super().__init__()
+        self.temperature = config.temperature
+        unknown = torch.full((len(WEIGHT_NAMES),), torch.nan)
+        self.register_buffer("last", unknown.clone())
+        self.register_buffer("last_but_one", unknown.clone())
+
+    def end_epoch(self, mean_terms: Mapping[str, float]) -> None:
+        """Keep the epoch's mean of every group's term (a group without one starts anew)."""
+        means = [float(mean_terms.get(name, torch.nan)) for name in WEIGHT_NAMES]
+        self.last_but_one.copy_(self.last)
+        self.last.copy_(average_over_ranks(self.last.new_tensor(means)))
+
+    def _multipliers(self, active: list[int]) -> Tensor:
+        ratio = (self.last / self.last_but_one)[active]
+        ratio = torch.where(ratio.isfinite(), ratio, torch.ones_like(ratio))
+        return len(active) * torch.softmax(ratio / self.temperature, dim=0)
+
+
+class GradNormWeights(AdaptiveWeights):
+    """GradNorm (Chen et al., ICML 2018, algorithm 1), its weights descending in their logarithm.
+
+    With G_i = |w_i grad_W L_i| over the last shared layer W, G their mean, and the relative
+    inverse training rate r_i = (L_i / L_i(0)) / mean_k(L_k / L_k(0)), one step descends
+    sum_i |G_i / G - r_i^alpha| (the targets held constant); multipliers are the w_i scaled to
+    sum to K, the number of active groups. The paper descends in w_i; in log w_i the weights stay
+    positive, and neither the scale of a term nor of its gradient changes the size of a step.
+    L_i(0) is taken anew when the set of active groups changes (a new phase), so that a newcomer
+    is not compared with old progress. A group without a gradient in W is left where it is.
+    """
+
+    needs_gradients = True
+
+    log_weights: Tensor
+    initial: Tensor
+
+    def __init__(self, config: GradNormConfig) -> None:
+        super().__init__()
+        self.alpha, self.lr = config.alpha, config.lr
+        self.register_buffer("log_weights", torch.zeros(len(WEIGHT_NAMES)))
+        self.register_buffer("initial", torch.full((len(WEIGHT_NAMES),), torch.nan))
+
+    def step(self, terms: Mapping[str, Tensor], base: Base, shared: Iterable[nn.Parameter]) -> None:
+        """One descent step; none where a loss or gradient is not finite, or no gradient arrives."""
+        active, parameters = _active(base), [p for p in shared if p.requires_grad]
+        losses = [terms[WEIGHT_NAMES[i]] for i in active]
+        norms = [_gradient_norm(loss, parameters) for loss in losses]
+        measured = torch.stack([torch.stack(losses).detach(), torch.stack(norms)])
+        measured = average_over_ranks(measured)  # so that every process takes the same step
+        if bool(measured.isfinite().all() & measured[1].any()):
+            self._descend(active, *measured)
+
+    @torch.no_grad()
+    def _descend(self, active: list[int], loss: Tensor, norm: Tensor) -> None:
+        known = self.initial.isfinite().nonzero().flatten().tolist()
+        if known != active:
+            self.initial.fill_(torch.nan)
+            self.initial[active] = loss
+        old = self.log_weights[active]
+        progress = loss / self.initial[active]
+        rate = progress / progress.mean()
+        target = torch.nan_to_num(rate**self.alpha, nan=1.0)  # a loss at 0 has no rate
+        weighted = old.exp() * norm
+        moving = weighted > 0
+        relative = weighted / weighted[moving].mean()
+        new = old - self.lr * torch.sign(relative - target) * relative
+        # keep the sum of those that moved, lest the others' share drift
+        new[moving] += old[moving].logsumexp(0) - new[moving].logsumexp(0)
+        self.log_weights[active] = new
+
+    def _multipliers(self, active: list[int]) -> Tensor:
+        return len(active) * torch.softmax(self.log_weights[active], dim=0)
+
+
+def build_adaptive(config: AdaptiveConfig | None) -> AdaptiveWeights | None:
+    """The method that `schedule.adaptive` names; none where it is null."""
+    match config:
+        case UncertaintyConfig():
+            return UncertaintyWeights()
+        case DwaConfig():
+            return DwaWeights(config)
+        case GradNormConfig():
+            return GradNormWeights(config)
+    return None
+
+
+def average_over_ranks(tensor: Tensor) -> Tensor:
+    """Mean over the processes of a distributed run, the same on every one; else the tensor."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return tensor
+    total = tensor.clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
+
+
+def _active(base: Base) -> list[int]:
+    return [index for index, name in enumerate(WEIGHT_NAMES) if base[name] > 0]
+
+
+def _gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    """Norm of the gradient of `loss` by all `parameters` together; the graph is kept."""
+    if not (parameters and loss.requires_grad):
+        return loss.new_zeros(())
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    norms = [torch.linalg.vector_norm(g.float()) for g in gradients if g is not None]
+    return torch.linalg.vector_norm(torch.stack(norms)) if norms else loss.new_zeros(())

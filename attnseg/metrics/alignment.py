@@ -1,0 +1,190 @@
+"""Alignment of attention, segmentation and ground truth: the definitions of DESIGN.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from attnseg.metrics.base import MeanOverCases, check_maps, wide
+from attnseg.metrics.maps import (
+    Moments,
+    centre_of_mass,
+    distances_to_mask,
+    moments,
+    peaks,
+    reference_scale,
+    share_inside,
+    top_decile,
+)
+
+OF_SEGMENTATION = ("seg_gt_overlap", "seg_gt_corr", "seg_gt_distance", "seg_gt_distance_mm")
+"""Averaged over the cases with a non-empty mask, and defined without attention too."""
+
+OF_ATTENTION = (
+    "attention_gt_overlap",
+    "attention_seg_overlap",
+    "attention_gt_corr",
+    "attention_seg_corr",
+    "attention_gt_distance",
+    "attention_gt_distance_mm",
+    "pointing_game",
+    "pointing_game_distance",
+    "pointing_game_distance_mm",
+    "energy_inside",
+    "soft_iou",
+    "nss",
+)
+"""Averaged over the cases with a non-empty mask."""
+
+OF_EVERY_CASE = ("attention_min", "attention_max", "attention_std")
+"""Averaged over all cases: a collapsed map is a finding where there is no nodule too."""
+
+NEEDS_ATTENTION = (*OF_ATTENTION, *OF_EVERY_CASE)
+
+
+def alignment_per_case(
+    attention: Tensor, probability: Tensor, mask: Tensor, spacing: Tensor
+) -> dict[str, Tensor]:
+    """Every alignment measure of every case of a batch.
+
+    - `*_overlap`: share of the second map's region inside the first map's top 10 % (pixels
+      strictly above its 90th percentile); for attention_seg, of the attention's top 10 % inside
+      the prediction's. A constant map scores 0. (A mask that covers more than a tenth of the
+      image cannot be covered in full.)
+    - `*_corr`: Pearson over pixels; a constant map scores 0.
+    - `*_distance`: Euclidean distance between centres of mass, in pixels at 512 x 512 and, as
+      `_mm`, in mm; a map without mass has its centre in the middle of the image.
+    - `pointing_game`: 1 where the attention's peak is in the mask, else 0 (Zhang et al. 2018,
+      doi 10.1007/s11263-017-1059-x, without tolerance). A tied peak scores the share of its
+      pixels in the mask, so that no arbitrary order of pixels decides; a constant map scores 0.
+      `pointing_game_distance`: from the peak to the nearest mask pixel, the mean over ties.
+    - `energy_inside`: share of the attention's sum that is in the mask (Wang et al. 2020, doi
+      10.1109/CVPRW50498.2020.00020); a map without mass scores 0. A uniform map would score
+      `area_baseline` = |G| / N.
+    - `soft_iou`: sum(min(a, g)) / sum(max(a, g)).
+    - `nss`: mean in the mask of (a - mean) / standard deviation (Peters et al. 2005, doi
+      10.1016/j.visres.2005.03.019); a constant map scores 0.
+    - `attention_min`, `attention_max`, `attention_std` (population).
+
+    Args:
+        attention: (B, 1, H, W) in [0, 1].
+        probability: (B, 1, H, W) in [0, 1], of the predicted mask.
+        mask: (B, 1, H, W) ground truth, 0 or 1.
+        spacing: (B, 2) mm per pixel at this size, row then column; NaN where unknown.
+
+    Returns:
+        name -> (B,). NaN where a measure has no meaning: all but `OF_EVERY_CASE` for an empty
+        mask, `_mm` where spacing is unknown.
+    """
+    check_maps(attention, probability, mask)
+    truth = mask > 0.5
+    maps = torch.cat([attention.detach().float(), probability.detach().float(), truth], 1)
+    moment = moments(maps.flatten(2))
+    values = {
+        **_overlaps(maps[:, :2].flatten(2), truth.flatten(1)),
+        "attention_gt_corr": moment.correlation[:, 0, 2],
+        "seg_gt_corr": moment.correlation[:, 1, 2],
+        "attention_seg_corr": moment.correlation[:, 0, 1],
+        **_distances(maps, truth[:, 0], moment, spacing.to(maps.device)),
+        **_saliency(maps[:, 0].flatten(1), truth.flatten(1), moment),
+    }
+    positive = truth.flatten(1).any(-1)
+    values = {name: torch.where(positive, value, torch.nan) for name, value in values.items()}
+    extremes = (moment.low[:, 0], moment.high[:, 0], moment.std[:, 0])
+    return values | dict(zip(OF_EVERY_CASE, extremes, strict=True))
+
+
+def _overlaps(maps: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """The three overlaps of (B, 2, N) attention and probability with the (B, N) mask."""
+    attention, segmentation = top_decile(maps).unbind(1)
+    return {
+        "attention_gt_overlap": share_inside(truth, attention),
+        "seg_gt_overlap": share_inside(truth, segmentation),
+        "attention_seg_overlap": share_inside(attention, segmentation),
+    }
+
+
+def _distances(maps: Tensor, mask: Tensor, moment: Moments, spacing: Tensor) -> dict[str, Tensor]:
+    """The three distances, each in pixels at 512 x 512 and in mm; `maps` (B, 3, H, W)."""
+    peak = peaks(maps[:, 0], moment.constant[:, 0])
+    attention, segmentation, truth = centre_of_mass(maps).unbind(1)
+    scales = {"": reference_scale(maps), "_mm": spacing}
+    from_peak = distances_to_mask(peak, mask, list(scales.values()))
+    values: dict[str, Tensor] = {}
+    for (unit, scale), pointing in zip(scales.items(), from_peak, strict=True):
+        values["attention_gt_distance" + unit] = ((attention - truth) * scale).norm(dim=-1)
+        values["seg_gt_distance" + unit] = ((segmentation - truth) * scale).norm(dim=-1)
+        values["pointing_game_distance" + unit] = pointing
+    return values
+
+
+def _saliency(attention: Tensor, truth: Tensor, moment: Moments) -> dict[str, Tensor]:
+    """Pointing game, energy, soft IoU and NSS of flat maps (B, N)."""
+    n_pixels = truth.shape[-1]
+    at_peak = attention == moment.high[:, :1]
+    total, baseline = moment.mean[:, 0] * n_pixels, moment.mean[:, 2]
+    inside = wide(torch.where(truth, attention, 0.0)).sum(-1)
+    return {
+        "pointing_game": torch.where(moment.constant[:, 0], 0.0, share_inside(at_peak, truth)),
+        "energy_inside": inside / torch.where(total == 0, 1.0, total),
+        "area_baseline": baseline,
+        # With g in {0, 1} and a in [0, 1]: min(a, g) = a g, and max(a, g) = a + g - a g.
+        "soft_iou": inside / (total + baseline * n_pixels - inside),
+        # mean_G(a) - mean(a) = cov(a, g) / mean(g), so NSS is the correlation, rescaled.
+        "nss": moment.correlation[:, 0, 2] * moment.std[:, 2] / baseline,
+    }
+
+
+class AlignmentMetrics(MeanOverCases):
+    """Means of `alignment_per_case`, and how many cases they are over.
+
+    Computes `n_cases`, `n_positive`, `n_empty` (cases with an empty mask: in none of the means
+    but those of `OF_EVERY_CASE`), `n_with_spacing` (the positive cases that the `_mm` means are
+    over), `area_baseline`, and the means; NaN where no case counted.
+
+    Args:
+        has_attention: False leaves out what is about attention, for a model without it.
+    """
+
+    n_cases: Tensor
+    n_positive: Tensor
+    n_with_spacing: Tensor
+
+    def __init__(self, *, has_attention: bool = True) -> None:
+        names = [*OF_SEGMENTATION, "area_baseline", *(NEEDS_ATTENTION if has_attention else ())]
+        super().__init__(names)
+        for name in ("n_cases", "n_positive", "n_with_spacing"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, attention: Tensor, probability: Tensor, mask: Tensor, spacing: Tensor) -> None:
+        """Add a batch; shapes and units as `alignment_per_case` has them."""
+        values = alignment_per_case(attention, probability, mask, spacing)
+        self.last = {name: values[name] for name in self.names}
+        positive = (mask > 0.5).flatten(1).any(-1)
+        measured = positive & spacing.to(mask.device).isfinite().all(-1)
+        self.add(self.last, _counted(self.names, positive, measured))
+        self.n_cases += len(mask)
+        self.n_positive += positive.sum()
+        self.n_with_spacing += measured.sum()
+
+    def compute(self) -> dict[str, float]:
+        """The means, and the counts behind them."""
+        n_cases, n_positive = int(self.n_cases), int(self.n_positive)
+        return {
+            "n_cases": n_cases,
+            "n_positive": n_positive,
+            "n_empty": n_cases - n_positive,
+            "n_with_spacing": int(self.n_with_spacing),
+            **self.means(),
+        }
+
+
+def _counted(names: tuple[str, ...], positive: Tensor, measured: Tensor) -> Mapping[str, Tensor]:
+    """Which cases each mean is over: name -> (B,) bool."""
+    every = torch.ones_like(positive)
+    return {
+        name: every if name in OF_EVERY_CASE else measured if name.endswith("_mm") else positive
+        for name in names
+    }

@@ -1,0 +1,93 @@
+"""All metrics behind one `update` and one flat `compute`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from attnseg.metrics.alignment import AlignmentMetrics
+from attnseg.metrics.base import CaseMetric
+from attnseg.metrics.froc import LesionMetrics
+from attnseg.metrics.original import OriginalDice
+from attnseg.metrics.segmentation import NEUTRAL_THRESHOLD, SegmentationMetrics
+from attnseg.metrics.surface import SurfaceMetrics
+
+
+class ValidationMetrics(MetricCollection):
+    """Every metric of a validation epoch, or of an evaluation.
+
+    The same object serves both: during training no threshold is known, so Dice and IoU are
+    given at the best one (`best_threshold`, which a checkpoint then keeps), and lesions and
+    HD95 at 0.5; an evaluation gives the checkpoint's threshold, and all are given at it.
+
+    States are sums, counts and small rows on the module's device; exact over processes with
+    uneven numbers of cases, as long as no case is on two of them.
+
+    Args:
+        threshold: a pixel is predicted where its probability is strictly above it; None during
+            training.
+        has_attention: False leaves out what is about attention, for a model without it.
+        lesions: add FROC and lesion counts (10 to 20 ms a case at 512 x 512).
+        surface: add HD95.
+    """
+
+    def __init__(
+        self,
+        threshold: float | None = None,
+        *,
+        has_attention: bool = True,
+        lesions: bool = True,
+        surface: bool = False,
+    ) -> None:
+        operating = NEUTRAL_THRESHOLD if threshold is None else threshold
+        metrics: dict[str, CaseMetric] = {
+            "alignment": AlignmentMetrics(has_attention=has_attention),
+            "segmentation": SegmentationMetrics(threshold),
+            "original": OriginalDice(),
+        }
+        if surface:
+            metrics["surface"] = SurfaceMetrics(operating)
+        if lesions:
+            metrics["lesions"] = LesionMetrics(operating)
+        super().__init__(dict(metrics), compute_groups=False)
+
+    def update(  # type: ignore[override]  # what every metric's update asks for, by name
+        self,
+        attention: Tensor,
+        probability: Tensor,
+        mask: Tensor,
+        spacing: Tensor,
+        case_ids: Sequence[str],
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            attention: (B, 1, H, W) in [0, 1].
+            probability: (B, 1, H, W) in [0, 1], of the predicted mask, from float32 logits
+                (bfloat16 would tie most pixels).
+            mask: (B, 1, H, W) ground truth, 0 or 1.
+            spacing: (B, 2) mm per pixel at this size, row then column; NaN where unknown.
+            case_ids: B ids, unique over the epoch.
+        """
+        super().update(
+            attention=attention,
+            probability=probability,
+            mask=mask,
+            spacing=spacing,
+            case_ids=case_ids,
+        )
+
+    def last(self) -> list[dict[str, float]]:
+        """Every per-case value of the last batch, a dict a case; NaN where it has no meaning."""
+        columns: dict[str, list[float]] = {}
+        for metric in self.values(copy_state=False):
+            assert isinstance(metric, CaseMetric)
+            columns |= {name: values.tolist() for name, values in metric.last.items()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def compute(self) -> dict[str, float]:
+        """Every metric by its name; a float or (names in n_...) an int, NaN where undefined."""
+        values: dict[str, float] = super().compute()
+        return values

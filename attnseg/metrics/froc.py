@@ -1,0 +1,162 @@
+"""Lesion-wise detection: FROC, sensitivity by size, false-positive lesions."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from attnseg.metrics.base import CaseMetric, check_maps
+from attnseg.metrics.lesions import (
+    MIN_SHARE,
+    LesionMatch,
+    equivalent_diameter,
+    levels_below,
+    match_lesions,
+)
+from attnseg.metrics.maps import REFERENCE_SIZE
+
+RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""False positives per image of the curve (LUNA16: Setio 2017, 10.1016/j.media.2017.06.015)."""
+
+SIZE_BINS = {"mm": (10.0, 20.0), "px": (16.0, 32.0)}
+"""Limits of small, medium and large equivalent diameters: in mm, and in pixels at 512 x 512."""
+
+MAX_FALSE_POSITIVES = 100
+"""False positives that a case keeps, the highest: bounds memory; the curve ends at 8 an image."""
+
+
+def froc_sensitivity(
+    best_scores: npt.NDArray[np.float32],
+    false_positive_scores: npt.NDArray[np.float32],
+    n_images: int,
+    rates: tuple[float, ...] = RATES,
+) -> list[float]:
+    """Sensitivity at given false positives per image.
+
+    The highest sensitivity of a threshold that lets at most `rate` false positives an image
+    through. It is a step function: no interpolation between operating points, so each number
+    is one that a threshold reaches; a lesion that ties with a false positive comes after it.
+
+    Args:
+        best_scores: (L,) score at which each lesion is found, negative if never.
+        false_positive_scores: (F,) scores of the false positives of all images.
+        n_images: images, with and without lesions.
+        rates: false positives per image.
+
+    Returns:
+        A sensitivity for each rate, NaN without lesions.
+    """
+    if not len(best_scores):
+        return [float("nan")] * len(rates)
+    descending = np.sort(false_positive_scores)[::-1]
+    sensitivities = []
+    for rate in rates:
+        allowed = int(np.floor(rate * n_images + 1e-9))
+        # The first false positive too many; a score must beat it.
+        bar = descending[allowed] if allowed < len(descending) else 0.0
+        sensitivities.append(float((best_scores > bar).mean()))
+    return sensitivities
+
+
+class LesionMetrics(CaseMetric):
+    """FROC over all cases, and lesions found and invented at the operating threshold.
+
+    - `froc_sensitivity_at_0.125` ... `froc_sensitivity_at_8`, and `froc_mean` of the seven.
+    - `n_lesions`; `lesion_sensitivity`: the share that the segmentation at the threshold finds;
+      the same by equivalent diameter: `..._below_10mm`, `..._10_to_20mm`, `..._above_20mm`
+      (lesions of known spacing) and below 16, 16 to 32 and above 32 px at 512 x 512 (all).
+    - `false_positive_lesions_per_negative`: components of the segmentation at the threshold in
+      a case with an empty mask, on average.
+
+    `attnseg.metrics.lesions` says what a candidate is and when it hits. `last` holds `n_lesions`,
+    `n_lesions_found` and `n_false_positive_lesions` at the threshold.
+
+    Args:
+        threshold: the operating threshold. Candidates are looked for at it and at its halvings.
+        min_share: share of a candidate in a lesion from which it hits the lesion.
+    """
+
+    lesions: list[Tensor]
+    false_positives: list[Tensor]
+    n_images: Tensor
+    n_negatives: Tensor
+    n_on_negatives: Tensor
+
+    def __init__(self, threshold: float = 0.5, min_share: float = MIN_SHARE) -> None:
+        super().__init__()
+        self.levels = levels_below(threshold)
+        self.min_share = min_share
+        # best score, found at the threshold, diameter in px at 512 x 512, diameter in mm
+        self.add_rows("lesions", 4, torch.float32)
+        self.add_rows("false_positives", 1, torch.float32)
+        for name in ("n_images", "n_negatives", "n_on_negatives"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, probability: Tensor, mask: Tensor, spacing: Tensor) -> None:
+        """Add a batch: maps (B, 1, H, W), `spacing` (B, 2) mm per pixel or NaN."""
+        check_maps(probability, mask)
+        maps = probability.detach().float()[:, 0].cpu().numpy()
+        truth = (mask > 0.5)[:, 0].cpu().numpy()
+        matches = [
+            match_lesions(one, true, self.levels, self.min_share)
+            for one, true in zip(maps, truth, strict=True)
+        ]
+        in_pixels = np.array([REFERENCE_SIZE / size for size in truth.shape[1:]])
+        for match, in_mm in zip(matches, spacing.double().cpu().numpy(), strict=True):
+            self._add(match, in_pixels, in_mm)
+        negative = ~truth.any((1, 2))
+        self.n_images += len(matches)
+        self.n_negatives += int(negative.sum())
+        invented = [match.n_false_positives for match in matches]
+        self.n_on_negatives += int(np.array(invented)[negative].sum())
+        self.last = {
+            "n_lesions": torch.tensor([len(match.found) for match in matches]),
+            "n_lesions_found": torch.tensor([int(match.found.sum()) for match in matches]),
+            "n_false_positive_lesions": torch.tensor(invented),
+        }
+
+    def _add(
+        self,
+        match: LesionMatch,
+        in_pixels: npt.NDArray[np.float64],
+        in_mm: npt.NDArray[np.float64],
+    ) -> None:
+        diameters = [equivalent_diameter(match.n_pixels, scale) for scale in (in_pixels, in_mm)]
+        rows = np.stack([match.best_score, match.found, *diameters], 1).astype(np.float32)
+        wrong = match.false_positive_scores[:MAX_FALSE_POSITIVES, None].copy()
+        self.lesions.append(torch.from_numpy(rows).to(self.device))
+        self.false_positives.append(torch.from_numpy(wrong).to(self.device))
+
+    def compute(self) -> dict[str, float]:
+        """All of the above; NaN where there is no lesion (of that size) or no negative case."""
+        lesions = self.rows("lesions").cpu().numpy()
+        wrong = self.rows("false_positives").cpu().numpy()[:, 0]
+        curve = froc_sensitivity(lesions[:, 0], wrong, int(self.n_images))
+        n_negatives = int(self.n_negatives)
+        per_negative = int(self.n_on_negatives) / n_negatives if n_negatives else float("nan")
+        return {
+            **{f"froc_sensitivity_at_{rate:g}": at for rate, at in zip(RATES, curve, strict=True)},
+            "froc_mean": sum(curve) / len(curve),
+            "false_positive_lesions_per_negative": per_negative,
+            **_sensitivity_by_size(lesions),
+        }
+
+
+def _sensitivity_by_size(lesions: npt.NDArray[np.float32]) -> dict[str, float]:
+    """Share found at the threshold, of all lesions and by size, with the counts."""
+    found = lesions[:, 1] > 0
+    chosen = {"": np.ones(len(lesions), dtype=bool)}
+    for column, unit in ((2, "px"), (3, "mm")):
+        (small, large), size = SIZE_BINS[unit], lesions[:, column]
+        chosen[f"_below_{small:g}{unit}"] = size < small
+        chosen[f"_{small:g}_to_{large:g}{unit}"] = (size >= small) & (size <= large)
+        chosen[f"_above_{large:g}{unit}"] = size > large
+    values: dict[str, float] = {}
+    for name, which in chosen.items():
+        values[f"n_lesions{name}"] = int(which.sum())
+        values[f"lesion_sensitivity{name}"] = (
+            float(found[which].mean()) if which.any() else float("nan")
+        )
+    return values

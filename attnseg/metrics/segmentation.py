@@ -1,0 +1,143 @@
+"""Overlap of the predicted mask with the ground truth, at every threshold at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attnseg.metrics.base import CaseMetric, check_maps, wide
+
+THRESHOLDS = (
+    *(0.001, 0.002, 0.005, 0.01),
+    *(round(0.02 * step, 2) for step in range(1, 50)),
+    *(0.99, 0.995, 0.998, 0.999),
+)
+"""Where the sweep looks: every 0.02, and finer at both ends, where an ill-calibrated net works."""
+
+NEUTRAL_THRESHOLD = 0.5
+
+_TIE = 1e-9  # mean Dice closer than this is the same: sums over processes differ in the last bit
+
+
+def pixel_counts(probability: Tensor, mask: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+    """Predicted and correctly predicted pixels of each case at each threshold.
+
+    A pixel is predicted where its probability is strictly above the threshold. One histogram
+    serves all thresholds.
+
+    Args:
+        probability: (B, 1, H, W) float.
+        mask: (B, 1, H, W) bool.
+        thresholds: (K,) float32, ascending.
+
+    Returns:
+        predicted (B, K) and true positive (B, K) pixel counts, int64.
+    """
+    n_cases, n_bins = len(mask), len(thresholds) + 1
+    case = torch.arange(n_cases, device=mask.device)[:, None]
+    # bucketize counts the thresholds strictly below a value: the pixel is predicted at those.
+    below = torch.bucketize(probability.flatten(1), thresholds)
+    cell = below + n_bins * (mask.flatten(1) + 2 * case)
+    histogram = torch.bincount(cell.flatten(), minlength=2 * n_bins * n_cases)
+    histogram = histogram.view(n_cases, 2, n_bins)
+    above = histogram.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+    return above.sum(1), above[:, 1]
+
+
+class SegmentationMetrics(CaseMetric):
+    """Dice, IoU and false-positive pixels at a threshold, and the best threshold there is.
+
+    - `dice_positive`, `iou_positive`: per case, averaged over the cases with a non-empty mask.
+    - `dice_global`: of the pixels of all cases, empty masks included, pooled.
+    - `false_positive_pixels_per_negative`: predicted pixels (at the evaluated size) of a case
+      with an empty mask, on average.
+    - `threshold`: the one that all these are at.
+    - `best_threshold`, `dice_positive_at_best_threshold`: the threshold of `THRESHOLDS` (and
+      `threshold`) with the highest `dice_positive`. Among equals the one nearest to 0.5, then
+      the lower; 0.5 where no case is positive.
+
+    `last` holds per case `n_mask_pixels`, `probability_max` and, where a threshold was given,
+    `n_predicted_pixels`, `n_false_positive_pixels`, and `dice` and `iou` (NaN for an empty mask).
+
+    Args:
+        threshold: where to measure; None measures at the best threshold.
+    """
+
+    grid: Tensor
+    dice: Tensor
+    iou: Tensor
+    n_true: Tensor
+    n_predicted: Tensor
+    n_predicted_on_negatives: Tensor
+    n_mask_pixels: Tensor
+    n_positive: Tensor
+    n_negative: Tensor
+
+    def __init__(self, threshold: float | None = None) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.thresholds = sorted({*THRESHOLDS, *([] if threshold is None else [threshold])})
+        grid = torch.tensor(self.thresholds, dtype=torch.float32)
+        self.register_buffer("grid", grid, persistent=False)
+        per_threshold = torch.zeros(len(self.thresholds), dtype=torch.int64)
+        for name in ("dice", "iou"):
+            self.add_state(name, per_threshold.double(), dist_reduce_fx="sum")
+        for name in ("n_true", "n_predicted", "n_predicted_on_negatives"):
+            self.add_state(name, per_threshold.clone(), dist_reduce_fx="sum")
+        for name in ("n_mask_pixels", "n_positive", "n_negative"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, probability: Tensor, mask: Tensor) -> None:
+        """Add a batch: `probability` in [0, 1] and `mask` 0/1, both (B, 1, H, W)."""
+        check_maps(probability, mask)
+        probability, truth = probability.detach().float(), mask > 0.5
+        predicted, true = pixel_counts(probability, truth, self.grid)
+        area = truth.flatten(1).sum(-1)
+        dice = torch.where(area > 0, wide(2 * true.T) / (predicted.T + area), torch.nan).T
+        iou = torch.where(area > 0, wide(true.T) / (predicted.T + area - true.T), torch.nan).T
+        positive = area > 0
+        self.dice += dice[positive].sum(0).to(self.dice)
+        self.iou += iou[positive].sum(0).to(self.iou)
+        self.n_true += true.sum(0)
+        self.n_predicted += predicted.sum(0)
+        self.n_predicted_on_negatives += predicted[~positive].sum(0)
+        self.n_mask_pixels += area.sum()
+        self.n_positive += positive.sum()
+        self.n_negative += (~positive).sum()
+        self.last = {"n_mask_pixels": area, "probability_max": probability.flatten(1).amax(-1)}
+        if self.threshold is not None:
+            at = self.thresholds.index(self.threshold)
+            self.last |= {
+                "n_predicted_pixels": predicted[:, at],
+                "n_false_positive_pixels": (predicted - true)[:, at],
+                "dice": dice[:, at],
+                "iou": iou[:, at],
+            }
+
+    def best_threshold(self) -> float:
+        """The threshold with the highest mean per-case Dice on positives, of what is summed."""
+        if not int(self.n_positive):
+            return NEUTRAL_THRESHOLD
+        dice = self.dice.cpu().double() / int(self.n_positive)
+        top = dice >= dice.max() - _TIE
+        tied = [value for value, best in zip(self.thresholds, top.tolist(), strict=True) if best]
+        return min(tied, key=lambda value: abs(value - NEUTRAL_THRESHOLD))
+
+    def compute(self) -> dict[str, float]:
+        """The measures at the threshold; NaN where there is nothing to average over."""
+        best = self.best_threshold()
+        threshold = best if self.threshold is None else self.threshold
+        at = self.thresholds.index(threshold)
+        n_positive, n_negative = self.n_positive.cpu(), self.n_negative.cpu()
+        mean_dice = self.dice.cpu().double() / n_positive
+        pooled = (self.n_predicted + self.n_mask_pixels).cpu().double()
+        false_positives = self.n_predicted_on_negatives.cpu().double() / n_negative
+        return {
+            "threshold": threshold,
+            "best_threshold": best,
+            "dice_positive": float(mean_dice[at]),
+            "dice_positive_at_best_threshold": float(mean_dice[self.thresholds.index(best)]),
+            "dice_global": float((2 * self.n_true.cpu() / pooled)[at]),
+            "iou_positive": float((self.iou.cpu().double() / n_positive)[at]),
+            "false_positive_pixels_per_negative": float(false_positives[at]),
+        }

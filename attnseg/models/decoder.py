@@ -1,0 +1,56 @@
+"""From a feature pyramid back to a mask at full size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from attnseg.models.blocks import ConvNormAct, Norm, SubPixelHead, upsample
+
+
+class Decoder(nn.Module):
+    """A U-Net decoder (Ronneberger et al. 2015) that stays cheap where pixels are many.
+
+    Level i is `width` x 2^i channels wide, or as wide as its skip where that is narrower. What
+    comes from below is projected to the level's width before it is enlarged, joined with the
+    skip and mixed by a 3x3 convolution.
+
+    Args:
+        skips: channels of the pyramid, finest first.
+        width: channels of the finest level.
+        dropout: of whole channels, at the deepest level and before the head.
+    """
+
+    def __init__(
+        self, skips: Sequence[int], width: int, *, dropout: float = 0.0, norm: Norm = "group"
+    ) -> None:
+        super().__init__()
+        widths = [min(width * 2**level, skip) for level, skip in enumerate(skips)]
+        self.reduce = nn.ModuleList(
+            nn.Conv2d(deeper, here, 1)
+            for here, deeper in zip(widths, [*widths[1:-1], skips[-1]], strict=False)
+        )
+        self.project = nn.ModuleList(
+            nn.Identity() if skip == here else nn.Conv2d(skip, here, 1)
+            for here, skip in zip(widths[:-1], skips, strict=False)
+        )
+        self.mix = nn.ModuleList(ConvNormAct(2 * here, here, 3, norm=norm) for here in widths[:-1])
+        self.dropout = nn.Dropout2d(dropout)
+        self.channels = widths[0]
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Pyramid, finest first -> (B, channels, H / 2, W / 2)."""
+        x: Tensor = self.dropout(features[-1])
+        for level in reversed(range(len(self.mix))):
+            below = upsample(self.reduce[level](x), 2)
+            x = self.mix[level](torch.cat([below, self.project[level](features[level])], dim=1))
+        return x
+
+
+class SegmentationHead(nn.Sequential):
+    """(B, channels, H / 2, W / 2) -> mask logits (B, 1, H, W)."""
+
+    def __init__(self, channels: int, dropout: float = 0.0) -> None:
+        super().__init__(nn.Dropout2d(dropout), SubPixelHead(channels, 2))

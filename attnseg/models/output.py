@@ -1,0 +1,74 @@
+"""What every model returns, and what every model can be asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+Group = Literal["backbone", "attention", "head"]
+
+STRIDE = 32
+"""Height and width of every input are multiples of this (`data.size` guarantees it)."""
+
+
+class DualPathwayOutput(NamedTuple):
+    """One forward pass, every map (B, 1, H, W) float32 at the size of the input.
+
+    Attributes:
+        mask_logits: log-odds of the mask.
+        attention_logits: log-odds that attention supervision sees; zeros without attention.
+        attention: where the model looks, in [0, 1]; zeros without attention.
+    """
+
+    mask_logits: Tensor
+    attention_logits: Tensor
+    attention: Tensor
+
+
+class SegmentationModel(nn.Module, ABC):
+    """A network with the contract of DESIGN.md: (X-ray, DRR) -> `DualPathwayOutput`.
+
+    A subclass names the parameter group of each of its children in `group_of_child`; parameters
+    in `never_trained` belong to no group.
+    """
+
+    has_attention: bool
+    """False: the attention maps are constant zeros, to be left out of losses and metrics."""
+
+    group_of_child: ClassVar[dict[str, Group]]
+
+    never_trained: frozenset[str] = frozenset()
+    """Names of the parameters that were frozen for good when the model was built."""
+
+    @abstractmethod
+    def forward(self, xray: Tensor, drr: Tensor) -> DualPathwayOutput:
+        """Segment a batch: `xray` and `drr` (B, 1, H, W), standardised per image."""
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters by group: backbone, attention, head; disjoint and complete.
+
+        A group can be empty. What is in a group does not change when a schedule freezes it.
+        """
+        groups: dict[str, list[nn.Parameter]] = {"backbone": [], "attention": [], "head": []}
+        for name, parameter in self.named_parameters():
+            if name not in self.never_trained:
+                groups[self.group_of_child[name.split(".", 1)[0]]].append(parameter)
+        return groups
+
+
+def check_input(xray: Tensor, drr: Tensor, stride: int = STRIDE) -> None:
+    """Assert the shapes that the contract promises, so that a mistake is named at the door."""
+    assert xray.ndim == 4 and xray.shape[1] == 1, f"xray must be (B, 1, H, W), got {xray.shape}"
+    assert drr.shape == xray.shape, f"drr {tuple(drr.shape)} is not like xray {tuple(xray.shape)}"
+    height, width = xray.shape[-2:]
+    assert height % stride == 0 and width % stride == 0, (
+        f"height and width must be multiples of {stride}, got {height} x {width}"
+    )
+
+
+def count_parameters(parameters: Iterable[nn.Parameter]) -> int:
+    """How many numbers the parameters hold."""
+    return sum(parameter.numel() for parameter in parameters)

@@ -1,0 +1,153 @@
+"""Reading a pretrained ResNet's state dict from a local file."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from attnseg.errors import CheckpointError
+
+TORCHXRAYVISION_PATHOLOGIES = (
+    "Atelectasis",
+    "Consolidation",
+    "Infiltration",
+    "Pneumothorax",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Effusion",
+    "Pneumonia",
+    "Pleural_Thickening",
+    "Cardiomegaly",
+    "Nodule",
+    "Mass",
+    "Hernia",
+    "Lung Lesion",
+    "Fracture",
+    "Lung Opacity",
+    "Enlarged Cardiomediastinum",
+)
+"""The 18 outputs of `resnet50-res512-all`, in order (torchxrayvision/models.py)."""
+
+TORCHXRAYVISION_SCALE = 512.0
+"""Standard deviations to TorchXRayVision's grey values: an image that fills [-1024, 1024] evenly
+has a standard deviation of about 590; +-2 standard deviations fill the range here."""
+
+_CLASSIFIER = ("fc.", "classifier.", "op_threshs", "upsample.")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class PretrainedResNet:
+    """What a file gave.
+
+    Attributes:
+        state: convolutions and batch norms, by torchvision's names; `conv1` takes one channel.
+        nodule: weight (1, C) and bias (1,) of TorchXRayVision's Nodule output, where it is there.
+        input_scale: factor from the standardised image to the grey values it was trained on.
+    """
+
+    state: dict[str, Tensor]
+    nodule: tuple[Tensor, Tensor] | None
+    input_scale: float
+
+
+def read_resnet_weights(path: str | Path, expected: Mapping[str, Tensor]) -> PretrainedResNet:
+    """Read a TorchXRayVision or torchvision ResNet state dict.
+
+    TorchXRayVision's `resnet50-res512-all` (the file `pc-nih-rsna-siim-vin-resnet50-test512-
+    e400-state.pt`) takes one channel and names its layers as torchvision does, with the prefix
+    `model.` when saved from its own class. A three-channel `conv1` is summed over its input
+    channels, which is what it computes on a grey image copied into all three.
+
+    Args:
+        path: .pt, .pth or .safetensors, holding tensors only.
+        expected: the network's own state dict, for names and shapes.
+
+    Raises:
+        CheckpointError: missing or unreadable file, or names and shapes of another network.
+    """
+    path = Path(path)
+    given = _strip_prefix(_tensors(path))
+    conv1 = given.get("conv1.weight")
+    from_torchxrayvision = conv1 is not None and conv1.ndim == 4 and conv1.shape[1] == 1
+    if conv1 is not None and conv1.ndim == 4 and conv1.shape[1] == 3:
+        given["conv1.weight"] = conv1.sum(dim=1, keepdim=True)
+    _check(path, given, expected)
+    return PretrainedResNet(
+        state={key: given[key] for key in expected if key in given},
+        nodule=_nodule_row(given) if from_torchxrayvision else None,
+        input_scale=TORCHXRAYVISION_SCALE if from_torchxrayvision else 1.0,
+    )
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"weights: there is no file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: object = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"weights: {path} holds more than tensors (a whole pickled model?); load it where it "
+            "came from and save `model.state_dict()` instead"
+        ) from None
+    except Exception as error:  # torch, zipfile and safetensors raise many kinds
+        raise CheckpointError(f"weights: {path} cannot be read: {error}") from None
+    while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"weights: {path} holds no state dict but a {type(content).__name__}")
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def _strip_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop what stands before the root's `conv1.weight` (`model.`, `module.`), where it stands."""
+    roots = sorted((key for key in state if key.endswith("conv1.weight")), key=len)
+    prefix = roots[0].removesuffix("conv1.weight") if roots else ""
+    return {key.removeprefix(prefix): value for key, value in state.items()}
+
+
+def _check(path: Path, given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    missing = [
+        key for key in expected if key not in given and not key.endswith("num_batches_tracked")
+    ]
+    unexpected = [key for key in given if key not in expected and not key.startswith(_CLASSIFIER)]
+    shapes = [
+        f"{key} is {tuple(given[key].shape)}, not {tuple(expected[key].shape)}"
+        for key in expected
+        if key in given and given[key].shape != expected[key].shape
+    ]
+    lines = [
+        f"  - {title}: {', '.join(keys[:_SHOWN])}"
+        + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
+        for title, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", shapes),
+        )
+        if keys
+    ]
+    if lines:
+        headline = f"weights: {path} is of another network than the encoder:"
+        advice = "choose the encoder (resnet18, resnet50) that the file was saved from"
+        raise CheckpointError("\n".join([headline, *lines, advice]))
+
+
+def _nodule_row(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    for name in ("fc", "classifier"):
+        weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
+        if weight is not None and len(weight) == len(TORCHXRAYVISION_PATHOLOGIES):
+            row = TORCHXRAYVISION_PATHOLOGIES.index("Nodule")
+            offset = weight.new_zeros(1) if bias is None else bias[row : row + 1]
+            return weight[row : row + 1], offset
+    return None

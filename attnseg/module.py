@@ -1,0 +1,128 @@
+"""The LightningModule: thin. Networks, losses, schedules and metrics live in their own rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from attnseg import __version__
+from attnseg.config import TrainConfig, WeightName
+from attnseg.losses import CombinedLoss, build_adaptive
+from attnseg.models import build_model
+from attnseg.models.output import DualPathwayOutput
+from attnseg.runs.checkpoints import KEY
+from attnseg.runs.identity import run_identity
+from attnseg.schedules import Schedule
+from attnseg.seeding import derive_seed, seed_step
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What callbacks may want to know of one step."""
+
+    terms: Mapping[str, Tensor]  # scalars, detached
+    output: DualPathwayOutput  # (B, 1, H, W) each, detached
+    batch: Batch
+
+
+class AttnSegModule(pl.LightningModule):
+    """One model, its combined loss and its schedule.
+
+    Args:
+        config: the run's validated configuration. Everything here follows from it, so a
+            checkpoint needs no pickled objects.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        torch.manual_seed(derive_seed("weights", config.seed))
+        self.model = build_model(config.model, config.attention)
+        self.loss = CombinedLoss(config.loss)
+        self.schedule = Schedule(config.schedule)
+        self.adaptive = build_adaptive(config.schedule.adaptive)
+        self.threshold = 0.5  # chosen on the validation split, kept in every checkpoint
+        self.data_record: dict[str, Any] = {}
+        self.epoch_values: dict[str, float] = {}  # what the ledger's next row will hold
+        self.last_step: StepRecord | None = None
+
+    def forward(self, xray: Tensor, drr: Tensor) -> DualPathwayOutput:
+        """Images (B, 1, H, W) to mask logits, attention logits and attention (B, 1, H, W)."""
+        output: DualPathwayOutput = self.model(xray, drr)
+        return output
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step: named loss terms under the epoch's weights, adaptive multipliers included."""
+        seed_step(self.config.seed, self.current_epoch, batch_idx, self.global_rank)
+        return self._step(batch, learn=True)["total"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """One validation batch; what it gave is in `last_step`, for the callbacks."""
+        self._step(batch, learn=False)
+
+    def _step(self, batch: Batch, *, learn: bool) -> dict[str, Tensor]:
+        output = self(batch["xray"], batch["drr"])
+        base = self.base_weights()
+        weights = self.adaptive.weights(base) if self.adaptive is not None else base
+        supervise = self.model.has_attention
+        terms: dict[str, Tensor] = self.loss(
+            output, batch["mask"], weights, supervise_attention=supervise
+        )
+        if self.adaptive is not None and learn:
+            if self.adaptive.needs_gradients:
+                self.adaptive.step(terms, base, self._shared())
+            terms["total"] = terms["total"] + self.adaptive.regulariser(base)
+        detached = {name: value.detach() for name, value in terms.items()}
+        maps = DualPathwayOutput(*(tensor.detach() for tensor in output))
+        self.last_step = StepRecord(detached, maps, batch)
+        return terms
+
+    def base_weights(self) -> dict[WeightName, float]:
+        """The schedule's weights of this epoch, those of what the model lacks set to 0."""
+        weights = self.schedule.weights(self.current_epoch)
+        if not self.model.has_attention:
+            weights |= {"attention": 0.0, "alignment": 0.0}
+        return weights
+
+    def _shared(self) -> list[torch.nn.Parameter]:
+        """The last backbone layer: every term of the loss depends on it."""
+        return [p for p in self.model.parameter_groups()["backbone"] if p.ndim > 1][-1:]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW over named groups; PhaseSwitching sets their rates before every step."""
+        optim = self.config.optim
+        groups: list[dict[str, Any]] = []
+        for name, parameters in self.model.parameter_groups().items():
+            trainable = [p for p in parameters if p.requires_grad]
+            # Biases, norms and scalars have nothing that decay should pull to zero.
+            for decay, members in (
+                (optim.weight_decay, [p for p in trainable if p.ndim > 1]),
+                (0.0, [p for p in trainable if p.ndim <= 1]),
+            ):
+                if members:
+                    groups.append({"params": members, "name": name, "weight_decay": decay})
+        own = [p for p in self.adaptive.parameters() if p.requires_grad] if self.adaptive else []
+        if own:
+            groups.append({"params": own, "name": "loss", "weight_decay": 0.0})
+        return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a command needs to use the weights alone: plain types only."""
+        checkpoint[KEY] = {
+            "version": __version__,
+            "config": self.config.model_dump(mode="json"),
+            "identity": run_identity(self.config),
+            "threshold": self.threshold,
+            "data": self.data_record,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take back the threshold, which is no tensor of the model."""
+        self.threshold = float(checkpoint[KEY]["threshold"])

@@ -1,0 +1,1 @@
+"""A run's life: its identity, folder, ledger and checkpoints."""

@@ -1,0 +1,202 @@
+"""Checkpoints: plain types only, written whole or not at all, loaded without executing code."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor, nn
+
+from attnseg.config import TrainConfig, validate
+from attnseg.errors import CheckpointError, ConfigError
+from attnseg.runs.files import write_atomically
+from attnseg.runs.folder import RunFolder
+
+KEY = "attnseg"  # where a checkpoint keeps what is ours: config, identity, threshold, data record
+_WEIGHTS = "model."
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint file, written beside the target, flushed and renamed over it."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Save so that `path` is always either the old checkpoint or the new one, whole."""
+        assert storage_options is None, "a local file takes no storage options"
+        write_atomically(Path(path), lambda stream: torch.save(checkpoint, stream))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load tensors and plain types only, whatever the caller asked for."""
+        return read_checkpoint(Path(path))
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """What a command needs of a trained model."""
+
+    path: Path
+    config: TrainConfig
+    weights: dict[str, Tensor]
+    threshold: float
+    identity: str
+    data_record: dict[str, Any]
+    epoch: int | None
+
+    def load_into(self, model: nn.Module) -> None:
+        """Load the weights.
+
+        Raises:
+            CheckpointError: the weights are of another model.
+        """
+        ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        theirs = {name: tuple(value.shape) for name, value in self.weights.items()}
+        if ours != theirs:
+            missing = sorted(set(ours) - set(theirs))
+            surplus = sorted(set(theirs) - set(ours))
+            shapes = sorted(n for n in set(ours) & set(theirs) if ours[n] != theirs[n])
+            parts = [
+                f"{len(names)} {what} (first: {names[0]})"
+                for names, what in (
+                    (missing, "tensors missing"),
+                    (surplus, "unknown tensors"),
+                    (shapes, "of another shape"),
+                )
+                if names
+            ]
+            raise CheckpointError(
+                f"{self.path}: its weights do not fit the model its config names "
+                f"({self.config.model.name}): {'; '.join(parts)}"
+            )
+        model.load_state_dict(self.weights)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a .ckpt with `weights_only=True`: nothing in it is executed.
+
+    Raises:
+        CheckpointError: unreadable, truncated, or it holds more than tensors and plain types.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except pickle.UnpicklingError as error:
+        reason = _first_line(error)
+        raise CheckpointError(
+            f"{path}: refused, it holds more than tensors and plain values, or is no checkpoint "
+            f"at all (loading it could run code): {reason}"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint (truncated?): {_first_line(error)}"
+        ) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds no checkpoint but a {type(content).__name__}")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def find_checkpoint(spec: str) -> Path:
+    """The file that `checkpoint=` means: itself, or a run folder's best (else last).
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(spec)
+    if path.is_dir():
+        folder = RunFolder(path)
+        for candidate in (folder.best, folder.last, path / "best.ckpt", path / "last.ckpt"):
+            if candidate.is_file():
+                return candidate
+        raise CheckpointError(
+            f"checkpoint={spec}: the folder holds no checkpoints/best.ckpt or last.ckpt "
+            "(has the run finished an epoch?)"
+        )
+    if not path.is_file():
+        raise CheckpointError(
+            f"checkpoint={spec}: no such file or folder; give a run folder, .ckpt or .safetensors"
+        )
+    return path
+
+
+def load_checkpoint(spec: str) -> LoadedCheckpoint:
+    """Load a run folder, a .ckpt or a .safetensors.
+
+    Raises:
+        CheckpointError: none there, unreadable, not made by attnseg, or of another version.
+    """
+    path = find_checkpoint(spec)
+    if path.suffix == ".safetensors":
+        record, weights = _read_safetensors(path)
+        epoch = record.get("epoch")
+    else:
+        content = read_checkpoint(path)
+        if not isinstance(content.get(KEY), dict) or not isinstance(
+            content.get("state_dict"), dict
+        ):
+            raise CheckpointError(
+                f"{path}: not a checkpoint of attnseg (it has no '{KEY}' record); bare weights "
+                "go in as e.g. model.encoder.weights=..."
+            )
+        record, epoch = content[KEY], content.get("epoch")
+        weights = {
+            name.removeprefix(_WEIGHTS): value
+            for name, value in content["state_dict"].items()
+            if name.startswith(_WEIGHTS)
+        }
+    try:
+        config = validate(record["config"], TrainConfig)
+    except (ConfigError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: was made by another version of attnseg ({record.get('version')}): {error}"
+        ) from None
+    return LoadedCheckpoint(
+        path=path,
+        config=config,
+        weights=weights,
+        threshold=float(record.get("threshold", 0.5)),
+        identity=str(record.get("identity", "")),
+        data_record=dict(record.get("data", {})),
+        epoch=epoch,
+    )
+
+
+def export_safetensors(checkpoint: LoadedCheckpoint, path: Path) -> None:
+    """Write the weights as safetensors, with the config and the threshold in its metadata."""
+    from safetensors.torch import save
+
+    record = {
+        "config": checkpoint.config.model_dump(mode="json"),
+        "identity": checkpoint.identity,
+        "threshold": checkpoint.threshold,
+        "data": checkpoint.data_record,
+        "epoch": checkpoint.epoch,
+    }
+    weights = {name: value.contiguous() for name, value in checkpoint.weights.items()}
+    blob = save(weights, metadata={KEY: json.dumps(record)})
+    write_atomically(path, lambda stream: stream.write(blob))
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as archive:
+            metadata = archive.metadata() or {}
+            weights = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from None
+    if KEY not in metadata:
+        raise CheckpointError(f"{path}: not exported by attnseg (its metadata has no '{KEY}')")
+    return dict(json.loads(metadata[KEY])), weights

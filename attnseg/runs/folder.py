@@ -1,0 +1,117 @@
+"""The run folder: where everything of one run is, and its status."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from attnseg.config import TrainConfig
+from attnseg.errors import ConfigError
+from attnseg.runs.files import write_json, write_text
+from attnseg.runs.identity import run_identity, run_name
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run; nothing is created before it is written."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def status(self) -> Path:
+        """State, times, best metric, versions."""
+        return self.path / "status.json"
+
+    @property
+    def ledger(self) -> Path:
+        """One row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint, with everything a resume needs."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best monitored value."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def report(self) -> Path:
+        """Pictures and report.html."""
+        return self.path / "report"
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write config.yaml."""
+        import yaml
+
+        plain = config.model_dump(mode="json")
+        write_text(self.config, yaml.safe_dump(plain, sort_keys=False))
+
+    def read_status(self) -> dict[str, Any]:
+        """The status, or an empty dict where there is none that can be read."""
+        try:
+            return dict(json.loads(self.status.read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def update_status(self, **changes: Any) -> None:
+        """Change some keys of status.json."""
+        write_json(self.status, {**self.read_status(), "updated": now(), **changes})
+
+
+def folder_of(config: TrainConfig) -> RunFolder:
+    """The folder a configuration's run lives in: the same configuration, the same folder."""
+    if config.run.dir:
+        return RunFolder(Path(config.run.dir))
+    return RunFolder(Path(config.run.root) / f"{run_name(config)}-{run_identity(config)}")
+
+
+def refuse_foreign(folder: RunFolder, identity: str) -> None:
+    """Refuse a folder that holds another run.
+
+    Raises:
+        ConfigError: status.json there carries another identity.
+    """
+    theirs = folder.read_status().get("id")
+    if theirs is not None and theirs != identity:
+        raise ConfigError(
+            f"run.dir={folder.path} holds another run (id {theirs}, this one is {identity}); "
+            "choose another folder, or delete that one"
+        )
+
+
+def now() -> str:
+    """UTC time, ISO 8601, seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def environment() -> dict[str, Any]:
+    """What the run ran on: versions, machine, process."""
+    packages = ("attnseg", "torch", "pytorch-lightning", "monai", "numpy", "hydra-core")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "versions": versions | {"python": platform.python_version()},
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "command": " ".join(word.removeprefix("++") for word in sys.argv),
+    }

@@ -1,0 +1,97 @@
+"""A Lightning Trainer from the configuration."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.loggers import Logger
+
+from attnseg.callbacks import build_callbacks
+from attnseg.config import TrainConfig
+from attnseg.errors import ConfigError
+from attnseg.runs.checkpoints import AtomicCheckpointIO
+from attnseg.runs.folder import RunFolder
+from attnseg.runs.identity import run_identity, run_name
+from attnseg.schedules import Schedule
+
+
+def build_trainer(config: TrainConfig, folder: RunFolder) -> pl.Trainer:
+    """The Trainer of a run.
+
+    Raises:
+        ConfigError: Lightning refuses a value (an accelerator that is not there, say).
+    """
+    settings = config.trainer
+    total = Schedule(config.schedule).total_epochs
+    options: dict[str, Any] = settings.model_dump(
+        exclude={"max_epochs", "compile", "channels_last", "num_threads", "progress_bar"}
+    )
+    if settings.strategy == "ddp" and _leaves_parts_without_gradient(config):
+        options["strategy"] = "ddp_find_unused_parameters_true"
+    try:
+        return pl.Trainer(
+            **options,
+            max_epochs=min(total, settings.max_epochs or total),
+            gradient_clip_val=config.optim.gradient_clip_norm,
+            gradient_clip_algorithm="norm",
+            callbacks=build_callbacks(config, folder),
+            plugins=[AtomicCheckpointIO()],
+            logger=build_logger(config, folder),
+            default_root_dir=folder.path,
+            enable_progress_bar=settings.progress_bar,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,  # the first epoch validates soon enough, and exactly
+            use_distributed_sampler=False,  # ours shards without repeating cases
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise ConfigError(f"trainer: {error}") from None
+
+
+def _leaves_parts_without_gradient(config: TrainConfig) -> bool:
+    """Whether some phase has no segmentation loss, so that the decoder gets no gradient."""
+    schedule = Schedule(config.schedule)
+    return any(schedule.weights(phase.start)["segmentation"] == 0 for phase in schedule.phases)
+
+
+def build_logger(config: TrainConfig, folder: RunFolder) -> Logger | bool:
+    """The logger beside the ledger; False for none."""
+    settings = config.logger
+    if settings.name == "none":
+        return False
+    if settings.name == "tensorboard":
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        try:
+            return TensorBoardLogger(save_dir=folder.path, name="tensorboard", version="")
+        except ModuleNotFoundError:
+            raise ConfigError(
+                "logger=tensorboard needs the package: pip install 'attnseg[tensorboard]'"
+            ) from None
+    return _wandb_logger(config, folder)
+
+
+def _wandb_logger(config: TrainConfig, folder: RunFolder) -> Logger | bool:
+    """Weights & Biases, on rank zero; offline without a prompt where no key is set."""
+    if int(os.environ.get("RANK", "0")) != 0:
+        return False
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    settings = config.logger
+    offline = wandb.api.api_key is None if settings.offline is None else settings.offline
+    folder.path.mkdir(parents=True, exist_ok=True)
+    return WandbLogger(
+        project=settings.project,
+        entity=settings.entity,
+        name=run_name(config),
+        id=run_identity(config),
+        group=settings.group,
+        tags=settings.tags or None,
+        offline=offline,
+        save_dir=folder.path,
+        config=config.model_dump(mode="json"),
+        job_type="train",
+    )

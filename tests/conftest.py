@@ -1,0 +1,56 @@
+"""What many tests need: a small configuration, and where the shared data is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnseg.commands.compose import compose_checked
+from attnseg.config import TrainConfig
+
+TINY = (
+    "data.n_cases=6",
+    "data.size=64",
+    "data.batch_size=2",
+    "data.split.val_fraction=0.34",
+    "model.encoder.channels=[8,8,8,8,8]",
+    "model.decoder_channels=8",
+    "attention.hidden_channels=8",
+    "schedule.total_epochs=2",
+    "callbacks.overlays.n_cases=1",
+    "trainer.accelerator=cpu",
+    "trainer.num_threads=1",
+    "trainer.progress_bar=false",
+)
+"""Overrides that make a run of a second or two."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or fills the user's cache, and none talks to W&B's servers."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ATTNSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("WANDB_MODE", "offline")
+    patch.delenv("WANDB_API_KEY", raising=False)
+
+
+@pytest.fixture
+def train_config() -> TrainConfig:
+    """The default training configuration."""
+    return compose_checked("train", [], TrainConfig)
+
+
+@pytest.fixture(scope="session")
+def lidc_root() -> Path:
+    """The real DRRs, where this checkout has them."""
+    root = Path(__file__).resolve().parents[2] / "shared" / "data" / "lidc_drr" / "LIDC_LDRI"
+    if not root.is_dir():
+        pytest.skip(f"the shared LIDC-IDRI DRRs are not here ({root})")
+    return root

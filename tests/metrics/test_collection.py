@@ -1,0 +1,145 @@
+"""`ValidationMetrics` against the references: serial, and on two processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from attnseg.metrics.alignment import NEEDS_ATTENTION
+from attnseg.metrics.collection import ValidationMetrics
+from attnseg.metrics.definitions import definition_of
+
+from . import references, tester
+
+
+@pytest.mark.parametrize("option", tester.OPTIONS)
+@pytest.mark.parametrize("size", [1, 4])
+def test_equals_the_references(option: str, size: int) -> None:
+    cases = tester.mixture()
+    options = tester.OPTIONS[option]
+    wanted = references.summary(cases, options.get("threshold"), hd=option == "evaluation")
+    tester.assert_same(tester.run(cases, size, **options), wanted)
+
+
+@pytest.mark.parametrize("case", tester.adversarial(), ids=lambda case: case.case_id)
+def test_equals_the_references_on_each_adversarial_case(case: references.Example) -> None:
+    wanted = references.summary([case], 0.4, hd=True)
+    tester.assert_same(tester.run([case], threshold=0.4, surface=True), wanted)
+
+
+def test_two_uneven_processes_equal_one(tmp_path: Path) -> None:
+    results = tester.run_on_two(tmp_path)
+    assert len(results) == len(tester.splits()) + 1
+    for name, by_rank in results.items():
+        split, option = name.split("/")
+        cases = [case for rank in tester.splits()[split] for case in rank]
+        for got in by_rank:
+            if cases:
+                serial = tester.run(cases, **tester.OPTIONS[option])
+                tester.assert_same(got, serial, tolerance=1e-12)
+            else:
+                assert got["n_cases"] == 0
+                assert tester.is_nan(got["dice_positive"])
+
+
+def test_reset_forgets_everything() -> None:
+    metrics = ValidationMetrics(surface=True)
+    fresh = tester.mixture()[:4]
+    metrics.update(**tester.tensors(tester.adversarial()))
+    metrics.compute()
+    metrics.reset()
+    for batch in tester.batched(fresh, 2):
+        metrics.update(**batch)
+    tester.assert_same(metrics.compute(), tester.run(fresh, surface=True), tolerance=1e-12)
+
+
+def test_without_attention_its_metrics_are_left_out() -> None:
+    cases = tester.mixture()[:4]
+    with_attention, without = tester.run(cases), tester.run(cases, has_attention=False)
+    assert set(with_attention) - set(without) == set(NEEDS_ATTENTION)
+    tester.assert_same(without, {name: with_attention[name] for name in without})
+
+
+def test_rows_average_to_the_summary() -> None:
+    metrics = ValidationMetrics(0.4, surface=True)
+    rows = []
+    for batch in tester.batched(tester.mixture(), 5):
+        metrics.update(**batch)
+        rows += metrics.last()
+    summary = metrics.compute()
+    by_column = {name: references.mean([row[name] for row in rows]) for name in rows[0]}
+    names = set(summary) & set(by_column) - {"n_lesions"}
+    assert len(names) > 20
+    assert {name: by_column[name] for name in names} == pytest.approx(
+        {name: summary[name] for name in names}
+    )
+    assert by_column["dice"] == pytest.approx(summary["dice_positive"])
+    assert by_column["iou"] == pytest.approx(summary["iou_positive"])
+    assert sum(row["n_lesions"] for row in rows) == summary["n_lesions"]
+    negatives = [row for row in rows if not row["n_mask_pixels"]]
+    invented = [row["n_false_positive_lesions"] for row in negatives]
+    assert references.mean(invented) == summary["false_positive_lesions_per_negative"]
+    pixels = [row["n_false_positive_pixels"] for row in negatives]
+    assert references.mean(pixels) == summary["false_positive_pixels_per_negative"]
+
+
+def test_states_follow_the_module_and_stay_out_of_checkpoints() -> None:
+    module = torch.nn.ModuleDict({"metrics": ValidationMetrics(surface=True)})
+    assert not module.state_dict()
+    module.to("meta")
+    for metric in module["metrics"].values():
+        states = [getattr(metric, name) for name in metric._defaults]
+        assert all(state.device.type == "meta" for state in states if not isinstance(state, list))
+
+
+def test_half_precision_of_the_module_leaves_the_sums_alone() -> None:
+    metrics = ValidationMetrics(surface=True).half()
+    metrics.update(**tester.tensors(tester.mixture()[:3]))
+    tester.assert_same(metrics.compute(), tester.run(tester.mixture()[:3], surface=True))
+
+
+def test_a_device_without_float64_gets_float32_states() -> None:
+    def refuse_double(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return tensor
+
+    metrics = ValidationMetrics(surface=True)._apply(refuse_double)
+    assert metrics["alignment"].sums.dtype == torch.float32
+    metrics.update(**tester.tensors(tester.mixture()[:3]))
+    wanted = tester.run(tester.mixture()[:3], surface=True)
+    tester.assert_same(metrics.compute(), wanted, tolerance=1e-5)
+
+
+def test_gradients_are_not_kept() -> None:
+    batch = tester.tensors(tester.mixture()[:3])
+    batch["probability"].requires_grad_()
+    batch["attention"].requires_grad_()
+    metrics = ValidationMetrics(surface=True)
+    metrics.update(**batch)
+    assert not metrics["alignment"].sums.requires_grad
+
+
+def test_every_metric_has_a_definition() -> None:
+    for name in tester.run(tester.mixture()[:3], surface=True):
+        assert definition_of(name)
+    assert "8 false positives" in definition_of("froc_sensitivity_at_8")
+    assert "mm" in definition_of("hd95_mm")
+    assert "512" not in definition_of("hd95_mm")
+    assert "10 to 20 mm" in definition_of("lesion_sensitivity_10_to_20mm")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_on_a_gpu_with_deterministic_algorithms() -> None:
+    torch.use_deterministic_algorithms(True)
+    try:
+        metrics = ValidationMetrics(0.4, surface=True).to("cuda")
+        for batch in tester.batched(tester.mixture(), 3):
+            ids = batch.pop("case_ids")
+            metrics.update(**{k: v.to("cuda") for k, v in batch.items()}, case_ids=ids)
+        wanted = tester.run(tester.mixture(), threshold=0.4, surface=True)
+        tester.assert_same(metrics.compute(), wanted)
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -1,0 +1,143 @@
+"""A summary and cases for every disease; none for a healthy model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from attnseg.reports.diagnosis import Finding, diagnose
+
+from .fakes import case_rows, negative_rows, summary_of
+
+ELSEWHERE = {
+    "attention_gt_overlap": 0.15,
+    "attention_gt_distance": 111.0,
+    "pointing_game_distance": 130.0,
+}
+FOLLOWING = ELSEWHERE | {"attention_seg_overlap": 0.6, "seg_gt_overlap": 0.2, "dice": 0.05}
+FLAT = {"attention_min": 0.5, "attention_max": 0.5, "attention_std": 0.0}
+
+
+def examine(rows: list[dict[str, Any]], **more: float) -> tuple[dict[str, Finding], dict[str, Any]]:
+    summary = summary_of(rows, **more)
+    return {finding.code: finding for finding in diagnose(summary, rows)}, summary
+
+
+def test_healthy_model_is_only_aligned() -> None:
+    found, _ = examine(case_rows(20) + negative_rows(4, 0))
+    assert list(found) == ["aligned"]
+    assert found["aligned"].severity == "good"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "also"),
+    [
+        (FLAT, "collapsed_map", set()),
+        ({"energy_inside": 0.005, "nss": 0.4}, "attention_at_chance", set()),
+        ({"nss": 0.4}, "attention_at_chance", set()),
+        (ELSEWHERE, "misaligned_attention", set()),
+        ({"attention_gt_distance": 80.0}, "misaligned_attention", set()),
+        ({"pointing_game_distance": 80.0}, "misaligned_attention", set()),
+        (FOLLOWING, "follows_wrong_attention", {"misaligned_attention"}),
+        ({"attention_seg_corr": 0.05}, "attention_and_segmentation_disagree", set()),
+        ({"attention_seg_overlap": 0.11}, "attention_and_segmentation_disagree", set()),
+        ({"dice": 0.1}, "ignores_attention", set()),
+        ({"n_predicted_pixels": 0.0, "dice": 0.0}, "empty_prediction", set()),
+        ({"n_predicted_pixels": 4000.0}, "over_predicted", set()),
+    ],
+)
+def test_each_disease_is_named_alone(changes: dict[str, float], code: str, also: set[str]) -> None:
+    found, _ = examine(case_rows(20, **changes))
+    assert set(found) == {code} | also
+    finding = found[code]
+    assert finding.severity in ("critical", "warning")
+    assert finding.numbers
+    assert all(math.isfinite(value) for value in finding.numbers.values())
+    assert finding.cases
+    assert finding.advice
+    assert "nan" not in finding.explanation
+
+
+def test_the_numbers_are_in_the_words() -> None:
+    rows = case_rows(20, **ELSEWHERE)
+    finding = examine(rows)[0]["misaligned_attention"]
+    distance = sum(row["attention_gt_distance"] for row in rows) / len(rows)
+    assert f"{distance:.0f} px" in finding.explanation
+    assert finding.numbers["attention_gt_distance"] == pytest.approx(distance)
+    assert finding.severity == "critical", "an overlap near chance is critical"
+
+
+def test_top_right_but_centre_of_mass_off_is_called_diffuse() -> None:
+    diffuse = examine(case_rows(20, attention_gt_distance=80.0))[0]["misaligned_attention"]
+    assert (diffuse.title, diffuse.severity) == ("Attention is diffuse", "warning")
+    peak = examine(case_rows(20, pointing_game_distance=80.0))[0]["misaligned_attention"]
+    assert peak.title == "Attention's peak is off the lesion"
+
+
+def test_one_map_for_every_image() -> None:
+    rows = case_rows(20)
+    for row in rows:
+        row |= {"attention_max": 0.9, "attention_std": 0.06}
+    assert "same_map_everywhere" in examine(rows)[0]
+    rows[0]["attention_std"] = 0.061
+    assert "same_map_everywhere" not in examine(rows)[0]
+
+
+def test_false_positives_on_negatives_name_the_largest() -> None:
+    negatives = negative_rows(6, 40)
+    negatives[3]["n_predicted_pixels"] = 900
+    negatives[5]["n_predicted_pixels"] = 0
+    counts = {"false_positive_lesions_per_negative": 2.5}
+    counts["false_positive_pixels_per_negative"] = 177.0
+    found, _ = examine(case_rows(20) + negatives, **counts)
+    finding = found["false_positives_on_negatives"]
+    assert finding.cases[0] == "neg-003"
+    assert "5 of 6" in finding.explanation
+    assert "aligned" not in found
+
+
+def test_a_fault_of_few_cases_is_not_the_models() -> None:
+    rows = case_rows(27) + case_rows(3, seed=1, **FOLLOWING)
+    assert list(examine(rows)[0]) == ["aligned"]
+    rows = case_rows(20) + case_rows(8, seed=1, **FOLLOWING)
+    finding = examine(rows)[0]["follows_wrong_attention"]
+    assert "In 8 of 28" in finding.explanation
+    assert finding.numbers["share_of_positives"] == pytest.approx(8 / 28)
+
+
+def test_worst_cases_come_first_and_are_few() -> None:
+    rows = case_rows(20, attention_seg_corr=0.1)
+    rows[7]["attention_seg_corr"] = -0.4
+    finding = examine(rows)[0]["attention_and_segmentation_disagree"]
+    assert finding.cases[0] == "case-007"
+    assert len(finding.cases) == 5
+
+
+def test_critical_before_warning() -> None:
+    rows = case_rows(20, attention_seg_corr=0.1, n_predicted_pixels=0.0, dice=0.0)
+    severities = [finding.severity for finding in diagnose(summary_of(rows), rows)]
+    assert severities == sorted(severities, key=["critical", "warning", "good", "info"].index)
+    assert set(severities) == {"critical", "warning"}
+
+
+def test_model_without_attention_is_not_blamed_for_it() -> None:
+    rows = [
+        {name: value for name, value in row.items() if not name.startswith("attention")}
+        for row in case_rows(20)
+    ]
+    for row in rows:
+        for name in ("nss", "energy_inside", "pointing_game_distance"):
+            row[name] = math.nan
+    found, _ = examine(rows)
+    assert list(found) == ["no_attention"]
+
+
+def test_few_cases_are_said_so_beside_the_rest() -> None:
+    assert set(examine(case_rows(4))[0]) == {"aligned", "few_cases"}
+
+
+def test_nothing_measured_finds_nothing_wrong() -> None:
+    codes = {finding.code for finding in diagnose({}, [])}
+    assert codes == {"no_attention", "few_cases"}

@@ -1,0 +1,136 @@
+"""Checkpoints: read without executing code, refused with a reason, exported and read back."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attnseg.config import TrainConfig
+from attnseg.errors import CheckpointError
+from attnseg.models import build_model
+from attnseg.runs.checkpoints import (
+    KEY,
+    export_safetensors,
+    find_checkpoint,
+    load_checkpoint,
+    read_checkpoint,
+)
+
+
+@pytest.fixture
+def checkpoint(train_config: TrainConfig, tmp_path: Path) -> Path:
+    """What a run would write, without the run."""
+    model = build_model(train_config.model, train_config.attention)
+    content = {
+        "epoch": 3,
+        "state_dict": {f"model.{k}": v for k, v in model.state_dict().items()},
+        KEY: {
+            "version": "0",
+            "config": train_config.model_dump(mode="json"),
+            "identity": "abcd1234",
+            "threshold": 0.3,
+            "data": {"train_patients": ["p1"]},
+        },
+    }
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    path.parent.mkdir()
+    torch.save(content, path)
+    return path
+
+
+class Malicious:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, flag: Path) -> None:
+        self.flag = flag
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.flag}",)
+
+
+def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    flag, path = tmp_path / "flag", tmp_path / "evil.ckpt"
+    torch.save({"state_dict": {}, KEY: Malicious(flag)}, path)
+    with pytest.raises(CheckpointError, match="refused"):
+        load_checkpoint(str(path))
+    path.write_bytes(pickle.dumps(Malicious(flag)))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(str(path))
+    assert not flag.exists()
+
+
+def test_a_run_folder_means_its_best_checkpoint(checkpoint: Path) -> None:
+    assert find_checkpoint(str(checkpoint.parents[1])) == checkpoint
+    loaded = load_checkpoint(str(checkpoint.parents[1]))
+    assert (loaded.threshold, loaded.identity, loaded.epoch) == (0.3, "abcd1234", 3)
+    model = build_model(loaded.config.model, loaded.config.attention)
+    loaded.load_into(model)
+    name, value = next(iter(loaded.weights.items()))
+    assert torch.equal(model.state_dict()[name], value)
+
+
+def test_safetensors_carry_config_and_threshold(checkpoint: Path, tmp_path: Path) -> None:
+    original = load_checkpoint(str(checkpoint))
+    path = tmp_path / "small.safetensors"
+    export_safetensors(original, path)
+    back = load_checkpoint(str(path))
+    assert (back.config, back.threshold, back.identity) == (
+        original.config,
+        original.threshold,
+        original.identity,
+    )
+    assert back.weights.keys() == original.weights.keys()
+    assert all(torch.equal(back.weights[k], v) for k, v in original.weights.items())
+
+
+def test_weights_of_another_model_are_named(checkpoint: Path, tmp_path: Path) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    content[KEY]["config"]["model"]["decoder_channels"] = 8
+    torch.save(content, checkpoint)
+    loaded = load_checkpoint(str(checkpoint))
+    model = build_model(loaded.config.model, loaded.config.attention)
+    with pytest.raises(CheckpointError, match="do not fit the model"):
+        loaded.load_into(model)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "cannot be read|no checkpoint"),
+        (b"not a checkpoint at all", "refused|cannot be read"),
+    ],
+)
+def test_rubbish_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=reason):
+        read_checkpoint(path)
+
+
+def test_a_truncated_checkpoint_is_refused(checkpoint: Path) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-2000])
+    with pytest.raises(CheckpointError, match=r"best\.ckpt"):
+        load_checkpoint(str(checkpoint))
+
+
+def test_bare_weights_and_missing_files_say_what_to_do(tmp_path: Path) -> None:
+    torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "bare.pt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of attnseg"):
+        load_checkpoint(str(tmp_path / "bare.pt"))
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_checkpoint(str(tmp_path / "nothing.ckpt"))
+    with pytest.raises(CheckpointError, match=r"holds no checkpoints/best\.ckpt"):
+        load_checkpoint(str(tmp_path))
+
+
+def test_a_config_of_another_version_is_named(checkpoint: Path) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    content[KEY]["config"]["model"]["warp"] = 9
+    torch.save(content, checkpoint)
+    with pytest.raises(CheckpointError, match=r"another version.*\n.*model\.warp"):
+        load_checkpoint(str(checkpoint))

@@ -1,0 +1,60 @@
+"""A run's identity: what defines it changes the id, where it computes does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from attnseg.commands.compose import compose_checked
+from attnseg.config import TrainConfig
+from attnseg.runs.folder import folder_of
+from attnseg.runs.identity import differences, run_identity
+
+
+def identity(*overrides: str) -> str:
+    return run_identity(compose_checked("train", overrides, TrainConfig))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=2",
+        "optim.lr=2e-3",
+        "attention=drr",
+        "schedule.phases.joint.epochs=99",
+        "data.n_cases=50",
+        "trainer.precision=bf16-mixed",
+        "callbacks.ema.enabled=true",
+        "callbacks.early_stopping.patience=3",
+    ],
+)
+def test_what_defines_a_run_changes_its_id(override: str) -> None:
+    assert identity(override) != identity()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.num_workers=2",
+        "data.cache_dir=/tmp/x",
+        "run.root=elsewhere",
+        "run.name=mine",
+        "logger=wandb",
+        "trainer.progress_bar=false",
+        "trainer.num_threads=1",
+        "callbacks.overlays.n_cases=2",
+    ],
+)
+def test_where_it_computes_does_not(override: str) -> None:
+    assert identity(override) == identity()
+
+
+def test_the_same_configuration_meets_its_own_folder_again(train_config: TrainConfig) -> None:
+    again = compose_checked("train", [], TrainConfig)
+    assert folder_of(train_config).path == folder_of(again).path
+    assert run_identity(train_config) in folder_of(train_config).path.name
+
+
+def test_differences_are_named_key_by_key() -> None:
+    theirs = {"optim": {"lr": 0.1, "betas": [1, 2]}, "seed": 1}
+    ours = {"optim": {"lr": 0.2, "betas": [1, 2]}, "seed": 1}
+    assert differences(ours, theirs) == ["optim.lr: 0.1 -> 0.2"]

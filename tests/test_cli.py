@@ -1,0 +1,76 @@
+"""The door: help, unknown commands, exit codes, and that nothing heavy is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from attnseg.cli import COMMANDS, main
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"attnseg {command}" in capsys.readouterr().out
+
+
+def test_train_help_shows_groups_and_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["train", "--help"])
+    text = capsys.readouterr().out
+    for word in ("anatomical", "two_phase", "lidc_drr", "original", "ddp", "optim.lr="):
+        assert word in text
+
+
+def test_an_unknown_command_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert "no command 'trian'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["train", "trainer.max_epoch=3"]]
+)
+def test_help_and_config_errors_import_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys; from attnseg.cli import main; main(sys.argv[1:]);"
+        "heavy = {'torch', 'pytorch_lightning', 'monai', 'SimpleITK', 'wandb', 'matplotlib'};"
+        "print('loaded:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+    assert "loaded: []" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["trainer.max_epoch=3"], "did you mean 'trainer.max_epochs'?"),
+        (["+trainer.max_epoch=3"], "did you mean 'trainer.max_epochs'?"),
+        (["++optim.learning_rate=3"], "optim.learning_rate: no such key"),
+        (["data.batch_size=many"], "data.batch_size"),
+        (["data.batch_size=0"], "data.batch_size"),
+        (["attention=anatomic"], "anatomic"),
+        (["schedule=two_phases"], "two_phases"),
+        (["nonsense"], "nonsense"),
+        (["experiment=nothing"], "nothing"),
+        (["data=lidc_drr"], "data.root"),
+        (["data=lidc_drr", "data.root=/does/not/exist"], "/does/not/exist"),
+        (["data=manifest", "data.root=/does/not/exist.csv"], "/does/not/exist.csv"),
+        (["trainer.accelerator=warp"], "warp"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_exit_code_2(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str], tmp_path: object
+) -> None:
+    assert main(["train", f"run.root={tmp_path}", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert reason in captured.err
+    assert "Traceback" not in captured.err + captured.out

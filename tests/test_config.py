@@ -1,0 +1,67 @@
+"""The schema: unknown keys, wrong types and contradictions, all listed at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from attnseg.config import CurveConfig, ScheduleConfig, SplitConfig, TrainConfig, validate
+from attnseg.errors import ConfigError
+
+
+@pytest.fixture
+def plain(train_config: TrainConfig) -> dict[str, Any]:
+    return train_config.model_dump(mode="json")
+
+
+def test_a_valid_config_round_trips(plain: dict[str, Any]) -> None:
+    assert validate(plain, TrainConfig).model_dump(mode="json") == plain
+
+
+def test_every_mistake_is_listed_at_once_with_a_suggestion(plain: dict[str, Any]) -> None:
+    plain["trainer"]["max_epoch"] = 3
+    plain["data"]["batch_size"] = "many"
+    plain["schedule"]["phases"]["joint"]["epoch"] = 3
+    with pytest.raises(ConfigError) as error:
+        validate(plain, TrainConfig)
+    message = str(error.value)
+    assert "trainer.max_epoch: no such key; did you mean 'trainer.max_epochs'?" in message
+    assert "data.batch_size" in message
+    assert "'many'" in message
+    assert "schedule.phases.joint.epoch: no such key; did you mean" in message
+
+
+def test_a_missing_key_is_named(plain: dict[str, Any]) -> None:
+    del plain["schedule"]["name"]
+    with pytest.raises(ConfigError, match=r"schedule\.name: needed, and not set"):
+        validate(plain, TrainConfig)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "reason"),
+    [
+        (SplitConfig, {"val_fraction": 0.6, "test_fraction": 0.5}, "no patient for training"),
+        (SplitConfig, {"kind": "kfold", "folds": 3, "fold": 3}, "fold=3 does not exist"),
+        (CurveConfig, {"curve": "exponential", "start": 0.0, "end": 1.0}, "exponential curve"),
+        (
+            ScheduleConfig,
+            {"name": "x", "phases": {"a": {"epochs": 1}, "b": {"epochs": 1}}, "total_epochs": 1},
+            "fewer than the 2 phases",
+        ),
+    ],
+)
+def test_contradictions_are_refused(section: Any, values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        validate(values, section)
+
+
+def test_a_number_is_a_constant_curve() -> None:
+    phase = {"epochs": 2, "weights": {"attention": 0.3}}
+    schedule = validate({"name": "x", "phases": {"a": phase}}, ScheduleConfig)
+    assert schedule.phases["a"].weights["attention"].start == 0.3
+
+
+def test_a_config_cannot_be_changed(train_config: TrainConfig) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        train_config.seed = 3  # type: ignore[misc]

@@ -1,0 +1,204 @@
+"""A training run from end to end, small: its folder, its resume, its guards."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attnseg.callbacks.checkpointing import Checkpointing
+from attnseg.callbacks.interruption import Interruption
+from attnseg.cli import main
+from attnseg.commands.compose import compose_checked
+from attnseg.config import TrainConfig
+from attnseg.errors import ConfigError
+from attnseg.runs.checkpoints import load_checkpoint, read_checkpoint
+from attnseg.runs.fit import FAILED, INTERRUPTED, fit
+from attnseg.runs.folder import RunFolder
+from attnseg.runs.ledger import read_ledger
+from tests.conftest import TINY
+
+
+def configure(folder: Path, *overrides: str) -> TrainConfig:
+    return compose_checked("train", [*TINY, f"run.dir={folder}", *overrides], TrainConfig)
+
+
+def state(path: Path) -> dict[str, Any]:
+    """What an exact resume must reproduce."""
+    content = read_checkpoint(path)
+    keys = ("state_dict", "optimizer_states", "current_model_state", "averaging_state", "epoch")
+    return {key: content[key] for key in keys if key in content} | {
+        "global_step": content["global_step"]
+    }
+
+
+def same(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor):
+        return first.shape == second.shape and torch.allclose(
+            first, second, rtol=0.0, atol=0.0, equal_nan=True
+        )
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    return bool(first == second)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """One tiny finished run, shared by the tests that only look at it."""
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "finished")
+    assert fit(configure(folder.path)) == 0
+    return folder
+
+
+def test_the_run_folder_is_complete(finished: RunFolder) -> None:
+    for path in (finished.config, finished.status, finished.ledger, finished.last, finished.best):
+        assert path.is_file(), path
+    assert (finished.report / "report.html").is_file()
+    assert (finished.report / "curves.png").is_file()
+    assert sorted((finished.report / "overlays").iterdir())
+    status = finished.read_status()
+    assert status["state"] == "finished"
+    assert status["data"]["source"]["name"] == "phantom"
+    assert status["best"]["metric"] == "val/dice_positive"
+
+
+def test_the_ledger_has_everything_once_an_epoch(finished: RunFolder) -> None:
+    rows = read_ledger(finished.ledger)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [row["phase"] for row in rows] == ["attention_supervision", "joint"]
+    for column in (
+        "weight/attention",
+        "lr/backbone",
+        "train/loss/total",
+        "val/loss/segmentation/dice",
+        "train/attention_gt_overlap",
+        "val/attention_gt_distance",
+        "val/attention_seg_corr",
+        "val/pointing_game",
+        "val/dice_original",
+        "val/froc_sensitivity_at_1",
+    ):
+        assert math.isfinite(float(rows[-1][column])), column
+    first = rows[0]
+    assert float(first["lr/attention"]) == pytest.approx(20 * float(first["lr/backbone"]))
+
+
+def test_the_checkpoint_holds_plain_types_and_what_a_command_needs(finished: RunFolder) -> None:
+    loaded = load_checkpoint(str(finished.path))
+    assert loaded.data_record["train_patients"]
+    assert 0.0 <= loaded.threshold <= 1.0
+    assert loaded.config == configure(finished.path)
+
+
+def test_a_finished_run_is_not_trained_again(finished: RunFolder) -> None:
+    before = finished.last.stat().st_mtime_ns
+    assert fit(configure(finished.path)) == 0
+    assert finished.last.stat().st_mtime_ns == before
+
+
+def test_another_run_is_not_put_into_its_folder(finished: RunFolder) -> None:
+    with pytest.raises(ConfigError, match="holds another run"):
+        fit(configure(finished.path, "optim.lr=5e-3"))
+
+
+def test_a_resume_of_another_configuration_lists_the_differences(
+    finished: RunFolder, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"optim\.lr: 0\.001 -> 0\.005"):
+        fit(configure(tmp_path, "optim.lr=5e-3", f"run.resume={finished.last}"))
+
+
+def test_the_same_run_twice_is_the_same_to_the_bit(finished: RunFolder, tmp_path: Path) -> None:
+    assert fit(configure(tmp_path)) == 0
+    assert same(state(tmp_path / "checkpoints" / "last.ckpt"), state(finished.last))
+    assert (tmp_path / "metrics.csv").read_bytes() == finished.ledger.read_bytes()
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+@pytest.mark.parametrize("extra", [(), ("callbacks.ema.enabled=true", "schedule=dwa")])
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    stop_at: int, extra: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped mid-epoch, on an epoch's last batch, and after the phase boundary."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert fit(configure(whole, *extra)) == 0
+    original = Interruption._asked
+
+    def ask(self: Interruption, trainer: Any) -> bool:
+        return trainer.global_step == stop_at or original(self, trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Interruption, "_asked", ask)
+        assert fit(configure(broken, *extra)) == INTERRUPTED
+    status = RunFolder(broken).read_status()
+    assert status["state"] == "interrupted"
+    assert fit(configure(broken, *extra)) == 0
+    assert same(
+        state(broken / "checkpoints" / "last.ckpt"), state(whole / "checkpoints" / "last.ckpt")
+    )
+    assert (broken / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+
+
+def test_a_non_finite_loss_stops_and_names_term_and_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from attnseg.losses.attention import AttentionLoss
+
+    original = AttentionLoss.forward
+
+    def poisoned(self: AttentionLoss, *arguments: Any) -> Any:
+        value = original(self, *arguments)
+        return value._replace(value=value.value * float("nan"))
+
+    monkeypatch.setattr(AttentionLoss, "forward", poisoned)
+    assert fit(configure(tmp_path)) == FAILED
+    message = capsys.readouterr().err
+    assert "attention=nan" in message
+    assert "phantom-" in message
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "failed"
+
+
+def test_a_wrong_monitor_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean val/dice_positive"):
+        fit(configure(tmp_path, "callbacks.checkpoint.monitor=val/dice_positiv"))
+
+
+def test_the_command_line_trains_and_sweeps(tmp_path: Path) -> None:
+    arguments = [*TINY, f"run.root={tmp_path}", "schedule.total_epochs=2"]
+    assert main(["train", "-m", *arguments, "attention=drr,supervised"]) == 0
+    folders = [path for path in tmp_path.iterdir() if (path / "status.json").exists()]
+    assert len(folders) == 2
+    assert {RunFolder(path).read_status()["state"] for path in folders} == {"finished"}
+
+
+def test_frozen_parts_do_not_move(tmp_path: Path) -> None:
+    frozen = ("schedule=three_phase", "schedule.total_epochs=3", "trainer.max_epochs=1")
+    config = configure(tmp_path, *frozen)
+    assert config.schedule.phases[next(iter(config.schedule.phases))].frozen
+    from attnseg.module import AttnSegModule
+
+    before = AttnSegModule(config).model
+    assert fit(config) == 0
+    after = load_checkpoint(str(tmp_path / "checkpoints" / "last.ckpt"))
+    part = config.schedule.phases[next(iter(config.schedule.phases))].frozen[0]
+    names = {id(p): name for name, p in before.named_parameters()}
+    groups = before.parameter_groups()
+    for parameter in groups[part]:
+        assert torch.equal(after.weights[names[id(parameter)]], parameter)
+    moved = [
+        not torch.equal(after.weights[names[id(p)]], p) for p in groups["attention"] if p.ndim > 1
+    ]
+    assert all(moved)
+
+
+def test_checkpointing_state_is_plain() -> None:
+    from attnseg.config import CheckpointConfig
+
+    callback = Checkpointing(CheckpointConfig(), RunFolder(Path("x")))
+    assert json.dumps(callback.state_dict())
