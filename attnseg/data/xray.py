@@ -3,7 +3,8 @@
 It differs from the DRR as a real one would: a slightly other pose seen from a point source, other
 energies (bone stands out differently, beams harden), scatter and what the anti-scatter grid left
 of it, quantum noise, the tube's heel effect, and the reader's window and gamma. The pose stays
-close (a few mm), because the mask is the DRR's. Every draw comes from the generator of `key`.
+close (a nodule moves by 2 mm), because the mask is the DRR's. Every draw comes from the
+generator of `key`.
 """
 
 from __future__ import annotations
@@ -75,16 +76,16 @@ class Beam:
 
 
 def draw_pose(rng: np.random.Generator) -> Pose:
-    """A patient standing nearly as they lay: within 2.5 mm and 2 degrees."""
-    shift = rng.uniform(-2.5, 2.5, 2)
-    roll, pitch, yaw = np.deg2rad(rng.uniform(-1.0, 1.0, 3) * (1.0, 2.0, 2.0))
+    """A patient standing nearly as they lay: within 1.5 mm and a degree, 2 m from the tube."""
+    shift = rng.uniform(-1.5, 1.5, 2)
+    roll, pitch, yaw = np.deg2rad(rng.uniform(-1.0, 1.0, 3) * (0.7, 1.0, 1.0))
     return Pose(
         shift_mm=(float(shift[0]), float(shift[1])),
         roll=float(roll),
         pitch=float(pitch),
         yaw=float(yaw),
-        zoom=float(rng.uniform(0.99, 1.01)),
-        source_mm=float(rng.uniform(1550.0, 1800.0)),
+        zoom=float(rng.uniform(0.995, 1.005)),
+        source_mm=float(rng.uniform(1700.0, 1900.0)),
     )
 
 

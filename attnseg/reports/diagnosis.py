@@ -209,7 +209,9 @@ def _follows_wrong_attention(summary: Row, cases: Sequence[Row]) -> Finding | No
 def _disagree(summary: Row, cases: Sequence[Row]) -> Finding | None:
     value, wanted = values_of(summary), TARGETS["attention_seg_corr"].wanted
     corr, shared = value("attention_seg_corr"), value("attention_seg_overlap")
-    if collapsed(summary) or not (corr <= wanted or shared < NEAR_CHANCE):
+    # Beside a sharp map most of the top 10 % is background in either, so the overlap alone tells
+    # nothing where the maps correlate.
+    if collapsed(summary) or not (corr <= wanted):
         return None
     return Finding(
         "attention_and_segmentation_disagree",

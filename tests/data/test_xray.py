@@ -187,7 +187,7 @@ def test_drawn_poses_stay_close_and_beams_stay_physical() -> None:
     for seed in range(50):
         rng = np.random.default_rng(seed)
         pose, beam = draw_pose(rng), draw_beam(rng)
-        assert max(abs(s) for s in pose.shift_mm) <= 2.5
-        assert max(abs(pose.pitch), abs(pose.yaw), abs(pose.roll)) <= np.deg2rad(2.0)
+        assert max(abs(s) for s in pose.shift_mm) <= 1.5
+        assert max(abs(pose.pitch), abs(pose.yaw), abs(pose.roll)) <= np.deg2rad(1.0)
         assert 0.017 < beam.water_per_mm < 0.022
         assert beam.bone_factor > 1.0

@@ -84,8 +84,8 @@ def draw_nodules(
     """Place `count` nodules in the lungs, apart from each other.
 
     Most lie evenly within the lung fields that a radiograph shows freely, the rest evenly
-    within the remainder of the lungs. Diameters are log-uniform: small ones are the more common. A nodule for which no
-    place is left becomes smaller until there is one.
+    within the remainder of the lungs. Diameters are log-uniform: small ones are the more
+    common. A nodule for which no place is left becomes smaller until there is one.
     """
     nodules: list[Nodule] = []
     for _ in range(count):
@@ -143,10 +143,10 @@ def is_clear(patient: Patient, z: Array, x: Array, radius: float) -> Array:
     z = np.asarray(z)[..., None] + reach * np.array([0.0, 1.0, -1.0, 0.0, 0.0])
     x = np.asarray(x)[..., None] + reach * np.array([0.0, 0.0, 0.0, 1.0, -1.0])
     lung = lung_space(patient, z, x)
-    clear = lung.back - lung.front > CLEAR_DEPTH * patient.cage_b
+    clear = np.greater(lung.back - lung.front, CLEAR_DEPTH * patient.cage_b)
     for ellipsoid in heart(patient):
         met = ellipsoid.interval(z, x)
-        clear &= met.front >= met.back
+        clear = np.logical_and(clear, met.front >= met.back)
     every: Array = clear.all(axis=-1)
     return every
 
