@@ -20,6 +20,7 @@ setup: $(STAMP) ## make .venv with the tested versions
 
 demo: $(STAMP) ## train on the phantom and show what came out (under 10 minutes on 2 cores)
 	$(BIN)/attnseg train experiment=demo
+	$(BIN)/attnseg evaluate checkpoint=runs/demo split=test
 
 compare-demo: $(STAMP) ## the demo beside the failing baseline, in one picture
 	$(BIN)/python experiments/demo/compare.py

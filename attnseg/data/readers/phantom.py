@@ -13,7 +13,7 @@ from attnseg.data.phantom3d import Phantom, generate_phantom, is_negative
 from attnseg.data.phantom3d.volume import FIELD_MM
 from attnseg.data.xray import xray_of_volume
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """To be raised with every change of what a key generates: cached images then expire."""
 
 XRAY_STREAM = 5
