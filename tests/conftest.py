@@ -9,6 +9,7 @@ import torch
 
 from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
+from attnseg.runs.folder import RunFolder
 
 TINY = (
     "data.n_cases=6",
@@ -25,6 +26,21 @@ TINY = (
     "trainer.progress_bar=false",
 )
 """Overrides that make a run of a second or two."""
+
+
+def configure(folder: Path, *overrides: str) -> TrainConfig:
+    """A tiny run's configuration, in a folder of its own."""
+    return compose_checked("train", [*TINY, f"run.dir={folder}", *overrides], TrainConfig)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> RunFolder:
+    """One tiny finished run, shared by the tests that only look at it."""
+    from attnseg.runs.fit import fit
+
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "finished")
+    assert fit(configure(folder.path)) == 0
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

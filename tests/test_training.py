@@ -13,18 +13,12 @@ import torch
 from attnseg.callbacks.checkpointing import Checkpointing
 from attnseg.callbacks.interruption import Interruption
 from attnseg.cli import main
-from attnseg.commands.compose import compose_checked
-from attnseg.config import TrainConfig
 from attnseg.errors import ConfigError
 from attnseg.runs.checkpoints import load_checkpoint, read_checkpoint
 from attnseg.runs.fit import FAILED, INTERRUPTED, fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import read_ledger
-from tests.conftest import TINY
-
-
-def configure(folder: Path, *overrides: str) -> TrainConfig:
-    return compose_checked("train", [*TINY, f"run.dir={folder}", *overrides], TrainConfig)
+from tests.conftest import TINY, configure
 
 
 def state(path: Path) -> dict[str, Any]:
@@ -46,14 +40,6 @@ def same(first: Any, second: Any) -> bool:
     if isinstance(first, (list, tuple)):
         return len(first) == len(second) and all(map(same, first, second))
     return bool(first == second)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """One tiny finished run, shared by the tests that only look at it."""
-    folder = RunFolder(tmp_path_factory.mktemp("runs") / "finished")
-    assert fit(configure(folder.path)) == 0
-    return folder
 
 
 def test_the_run_folder_is_complete(finished: RunFolder) -> None:

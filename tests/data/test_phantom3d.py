@@ -141,13 +141,14 @@ def test_nodules_are_in_the_lung_and_as_large_and_dense_as_asked(index: int) -> 
 
 
 def test_diameters_and_contrasts_span_their_ranges() -> None:
-    nodules = [n for i in range(60) for n in draw_case(1, i, **SETTINGS)[1]]
+    cases = [draw_case(1, index, **SETTINGS)[1] for index in range(60)]
+    nodules = [nodule for case in cases for nodule in case]
     diameters = np.array([2.0 * n.radius for n in nodules])
     contrasts = np.array([n.contrast_hu for n in nodules])
     assert diameters.max() <= 24.0
     assert np.quantile(diameters, 0.1) < 15.0 < 20.0 < np.quantile(diameters, 0.95)
     assert 700.0 <= contrasts.min() < 730.0 < 870.0 < contrasts.max() <= 900.0
-    counts = [len(draw_case(1, i, **SETTINGS)[1]) for i in range(60)]
+    counts = [len(case) for case in cases]
     assert set(counts) == {1, 2}
     assert counts.count(1) > counts.count(2)
 

@@ -1,0 +1,124 @@
+"""`attnseg evaluate` and `attnseg analyze`: which data, what is written, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from attnseg.cli import main
+from attnseg.commands.measure import merge_data
+from attnseg.runs.checkpoints import export_safetensors, load_checkpoint
+from attnseg.runs.folder import RunFolder
+
+TRAINED_ON = {"name": "phantom", "size": 64, "n_cases": 6, "split": {"seed": 0, "kind": "random"}}
+KEYS = (
+    "n_cases",
+    "n_positive",
+    "dice_positive",
+    "dice_global",
+    "dice_original",
+    "attention_gt_overlap",
+    "seg_gt_overlap",
+    "attention_seg_overlap",
+    "attention_gt_corr",
+    "seg_gt_corr",
+    "attention_seg_corr",
+    "attention_gt_distance",
+    "attention_min",
+    "attention_max",
+    "attention_std",
+    "pointing_game",
+    "pointing_game_distance",
+    "energy_inside",
+    "soft_iou",
+    "nss",
+    "froc_sensitivity_at_0.125",
+    "froc_sensitivity_at_8",
+    "false_positive_lesions_per_negative",
+)
+
+
+def test_without_data_the_checkpoints_own_is_measured() -> None:
+    assert merge_data(TRAINED_ON, None, ["checkpoint=x"]) == TRAINED_ON
+
+
+def test_single_keys_change_the_checkpoints_data() -> None:
+    given = {"n_cases": 9, "split": {"seed": 4}}
+    words = ["data.n_cases=9", "data.split.seed=4"]
+    merged = merge_data(TRAINED_ON, given, words)
+    assert merged == TRAINED_ON | {"n_cases": 9, "split": {"seed": 4, "kind": "random"}}
+
+
+def test_another_source_is_measured_at_the_trained_size() -> None:
+    given = {"name": "lidc_drr", "size": 512, "root": "x"}
+    assert merge_data(TRAINED_ON, given, ["data=lidc_drr", "data.root=x"])["size"] == 64
+    words = ["data=lidc_drr", "data.size=512"]
+    assert merge_data(TRAINED_ON, given, words)["size"] == 512
+
+
+def test_the_same_source_keeps_what_is_not_said() -> None:
+    given = {**TRAINED_ON, "size": 256, "n_cases": 120}
+    words = ["data=phantom", "data.n_cases=120"]
+    assert merge_data(TRAINED_ON, given, words) == TRAINED_ON | {"n_cases": 120}
+
+
+@pytest.mark.parametrize("split", ["val", "all"])
+def test_evaluate_writes_every_promised_key(
+    split: str, finished: RunFolder, tmp_path: Path
+) -> None:
+    words = [f"checkpoint={finished.path}", f"split={split}", f"output_dir={tmp_path}"]
+    assert main(["evaluate", *words, "accelerator=cpu"]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(KEYS) <= metrics.keys()
+    assert metrics["split"] == split
+    n_cases = {"val": 2, "all": 6}[split]
+    assert metrics["n_cases"] == n_cases
+    assert metrics["n_cases_seen_in_training"] == {"val": 0, "all": 4}[split]
+    with (tmp_path / "cases.csv").open() as stream:
+        assert len(list(csv.DictReader(stream))) == n_cases
+    assert (tmp_path / "overlays" / "worst.png").is_file()
+
+
+def test_safetensors_give_the_same_figures(finished: RunFolder, tmp_path: Path) -> None:
+    exported = tmp_path / "model.safetensors"
+    export_safetensors(load_checkpoint(str(finished.best)), exported)
+    for name, spec in (("ckpt", finished.best), ("safe", exported)):
+        words = [f"checkpoint={spec}", f"output_dir={tmp_path / name}", "n_pictures=0"]
+        assert main(["evaluate", *words]) == 0
+    first, second = ((tmp_path / n / "cases.csv").read_bytes() for n in ("ckpt", "safe"))
+    assert first == second
+
+
+def test_analyze_says_it_in_words_and_draws(
+    finished: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"checkpoint={finished.path}", "split=all", f"output_dir={tmp_path}"]
+    assert main(["analyze", *words]) == 0
+    findings = json.loads((tmp_path / "findings.json").read_text())
+    assert findings, "an untrained model has nothing wrong?"
+    assert "analysis.html" in capsys.readouterr().out
+    assert (tmp_path / "analysis.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["checkpoint=/does/not/exist"], "no such file or folder"),
+        (["checkpoint={run}", "split=test"], "holds no case"),
+        (["checkpoint={run}", "split=tset"], "split"),
+        (["checkpoint={run}", "data.rooot=x"], "data.rooot: no such key"),
+        (["checkpoint={run}", "threshold=2"], "threshold"),
+        (["checkpoint={run}", "data=lidc_drr"], "data.root"),
+        ([], "checkpoint"),
+    ],
+)
+def test_a_users_mistake_is_one_message(
+    words: list[str], reason: str, finished: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *(word.format(run=finished.path) for word in words)]) == 2
+    captured = capsys.readouterr()
+    assert reason in captured.err
+    assert "Traceback" not in captured.err
