@@ -29,7 +29,7 @@ def usage() -> str:
             *lines,
             "",
             "`attnseg COMMAND --help` shows its config groups and common overrides.",
-            "Configuration is Hydra's: group=option, key=value, -m for a sweep, --cfg job to print.",
+            "Configuration is Hydra's: group=option, key=value, -m for a sweep, --cfg job.",
         ]
     )
 

@@ -182,7 +182,7 @@ class DualPathwayConfig(Section):
 
 
 class OriginalModelConfig(Section):
-    """The first attempt's architecture, kept as the baseline that every claim is measured against."""
+    """The first attempt's architecture, the baseline that every claim is measured against."""
 
     name: Literal["original"]
     weights: str | None = None  # a local TorchXRayVision state dict

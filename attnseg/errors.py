@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
 USER_MISTAKE = 2
 """The exit code of every command that a UserError ends."""
 
