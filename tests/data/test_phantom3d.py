@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from attnseg.data.phantom3d import Phantom, draw_case, generate_phantom, is_negative
 from attnseg.data.phantom3d.anatomy import draw_patient, heart, in_lung, lung_space
-from attnseg.data.phantom3d.nodules import Nodule, draw_nodules
+from attnseg.data.phantom3d.nodules import Nodule, draw_nodules, is_clear
 from attnseg.data.phantom3d.paint import add_vessels, fill_interval, make_grid
 from attnseg.data.phantom3d.shapes import Capsule, Ellipsoid, Interval
 from attnseg.data.phantom3d.vessels import Vessels, pulmonary_vessels
@@ -154,17 +154,21 @@ def test_diameters_and_contrasts_span_their_ranges() -> None:
 
 
 def test_some_nodules_are_hidden_but_most_are_not() -> None:
-    free = []
+    clear, depth, covered = [], [], []
     for index in range(120):
         patient, nodules = draw_case(2, index, **SETTINGS)
         for nodule in nodules:
-            z, _, x = nodule.centre
-            lung = lung_space(patient, np.array(z), np.array(x))
-            behind_heart = any(
-                np.ptp(e.interval(np.array(z), np.array(x))) > 0.0 for e in heart(patient)
-            )
-            free.append(not behind_heart and lung.back - lung.front > 1.1 * patient.cage_b)
-    assert 0.75 < np.mean(free) < 0.95
+            z, x = np.array(nodule.centre[0]), np.array(nodule.centre[2])
+            clear.append(bool(is_clear(patient, z, x, nodule.radius)))
+            lung = lung_space(patient, z, x)
+            depth.append((lung.back - lung.front) / patient.cage_b)
+            covered.append(any(np.ptp(e.interval(z, x)) > 0.0 for e in heart(patient)))
+    free = np.array(clear)
+    assert 0.76 < free.mean() < 0.94
+    assert not np.array(covered)[free].any()
+    assert np.array(depth)[free].min() > 1.1
+    assert np.array(covered)[~free].any()
+    assert np.array(depth)[~free].min() < 1.1
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**5), st.sampled_from([0.05, 0.15, 0.5, 0.9]))

@@ -12,7 +12,7 @@ from attnseg.data.phantom3d.shapes import Array, Point
 GOLDEN = 0.6180339887498949
 CANDIDATES = 96  # places tried before a nodule is made smaller
 LOBES = 4
-CLEAR_SHARE = 0.85  # of nodules; the rest hide behind heart, diaphragm, mediastinum or in recesses
+CLEAR_SHARE = 0.85  # of nodules; the rest lie against or behind heart, diaphragm, chest wall
 CLEAR_DEPTH = 1.1  # lung met by a ray there, relative to the half-depth of the cage
 CLEAR_MARGIN = 4.0  # mm around the nodule that are clear too
 
