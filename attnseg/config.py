@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,9 +25,10 @@ from pydantic import (
 from attnseg.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0.0)]
-Channels = Annotated[list[Positive], Field(min_length=2)]
+Channels = Annotated[list[Positive], Field(min_length=2, max_length=5)]  # stride 32 at most
 WeightName = Literal["segmentation", "attention", "alignment"]
 GroupName = Literal["attention", "head", "backbone"]
 Norm = Literal["group", "batch", "instance"]
@@ -35,7 +37,7 @@ Norm = Literal["group", "batch", "instance"]
 class Section(BaseModel):
     """A strict, immutable part of the configuration: an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 # --- data ---------------------------------------------------------------------------------
@@ -66,7 +68,7 @@ class SplitConfig(Section):
 class PatchConfig(Section):
     """What one training sample is: a patch of `size` px, or the whole image where size is null."""
 
-    size: Annotated[int, Field(ge=32)] | None = None
+    size: Annotated[int, Field(ge=32, multiple_of=32)] | None = None
     foreground: Fraction = 0.5  # share of patches of a positive case centred near its mask
     per_case: Positive = 1  # samples a case gives an epoch
 
@@ -157,10 +159,16 @@ class EncoderConfig(Section):
     """The feature pyramid of a pathway."""
 
     name: Literal["light", "resnet18", "resnet50"] = "light"
-    channels: Channels = [16, 32, 64, 96, 128]  # light only: strides 2, 4, 8, ...
+    channels: Channels = [8, 32, 64, 96, 128]  # light only: strides 2, 4, 8, ...
     blocks: Positive = 1  # light only: residual blocks a stage
     norm: Norm = "group"  # light only: group norm is the same on one process and on many
     weights: str | None = None  # resnet only: a local TorchXRayVision or torchvision state dict
+
+    @model_validator(mode="after")
+    def _weights_have_a_network(self) -> EncoderConfig:
+        if self.weights is not None and self.name == "light":
+            raise ValueError("weights: the light encoder reads none; choose model=resnet18 or 50")
+        return self
 
 
 class FusionConfig(Section):
@@ -176,7 +184,7 @@ class DualPathwayConfig(Section):
     name: Literal["dual_pathway"]
     encoder: EncoderConfig = EncoderConfig()
     drr_encoder: EncoderConfig | None = None  # null: like `encoder`
-    decoder_channels: Positive = 24
+    decoder_channels: Positive = 8
     dropout: Fraction = 0.1
     fusion: FusionConfig = FusionConfig()
 
@@ -400,7 +408,7 @@ class OptimConfig(Section):
 
     lr: Annotated[float, Field(gt=0.0)] = 1e-3
     weight_decay: NonNegative = 1e-2
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     lr_factors: dict[GroupName, NonNegative] = {"attention": 2.0, "head": 1.0, "backbone": 0.1}
     gradient_clip_norm: NonNegative | None = 1.0
     lr_schedule: LrScheduleConfig = LrScheduleConfig()
@@ -460,7 +468,7 @@ class TrainerConfig(Section):
     max_epochs: Positive | None = None  # null: as long as the schedule; fewer stops early
     accumulate_grad_batches: Positive = 1
     check_val_every_n_epoch: Positive = 1
-    limit_train_batches: int | float | None = None
+    limit_train_batches: Annotated[int | float, Field(gt=0)] | None = None
     limit_val_batches: int | float | None = None
     deterministic: bool | Literal["warn"] = True
     benchmark: bool = False
@@ -481,12 +489,21 @@ class LoggerConfig(Section):
     offline: bool | None = None  # wandb; null: offline unless a key is set
 
 
+def _name_of_a_folder(value: str) -> str:
+    if not value or value != value.strip() or value in (".", "..") or {"/", "\\"} & set(value):
+        raise ValueError("a folder's name is needed; its place is set by run.root or run.dir")
+    return value
+
+
+RunName = Annotated[str, AfterValidator(_name_of_a_folder)]
+
+
 class RunConfig(Section):
     """Where a run lives and how it starts."""
 
     root: str = "runs"
     dir: str | None = None  # null: <root>/<name>-<identity>
-    name: str | None = None  # null: made of data, attention, schedule and seed
+    name: RunName | None = None  # null: made of data, model, attention, schedule and seed
     resume: str = "auto"  # auto | none | a run folder | a .ckpt
 
 
@@ -568,13 +585,15 @@ def validate(config: Mapping[str, Any], schema: type[SectionT]) -> SectionT:
 
 def _explain(error: dict[str, Any], config: Mapping[str, Any]) -> str:
     """One pydantic error as one line in the user's words."""
-    path = _user_path(error["loc"], config)
-    dotted = ".".join(path)
     kind = error["type"]
+    path = _user_path(error["loc"], config, missing=kind == "missing")
+    dotted = ".".join(path)
     if kind == "extra_forbidden":
         known = _known_keys(path[:-1])
         close = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"; did you mean '{'.'.join([*path[:-1], close[0]])}'?" if close else ""
+        if path[-1] in known:  # a key of another option of the group, or of another command
+            hint = _beside(path[:-1], config)
         hint = hint or (f"; known keys here: {', '.join(sorted(known))}" if known else "")
         return f"{dotted}: no such key{hint}"
     if kind == "missing":
@@ -582,23 +601,35 @@ def _explain(error: dict[str, Any], config: Mapping[str, Any]) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if isinstance(error.get("input"), (str, int, float, bool)) or error.get("input") is None:
         message += f" (got {error.get('input')!r})"
-    return f"{dotted}: {message[0].lower()}{message[1:]}"
+    message = f"{message[0].lower()}{message[1:]}"
+    return f"{dotted}: {message}" if dotted else message
 
 
-def _user_path(loc: tuple[str | int, ...], config: Mapping[str, Any]) -> list[str]:
+def _user_path(
+    loc: tuple[str | int, ...], config: Mapping[str, Any], *, missing: bool
+) -> list[str]:
     """Drop what pydantic adds for unions, so that the path is the one the user typed."""
     path: list[str] = []
     node: Any = config
     for index, part in enumerate(loc):
         inside = isinstance(node, Mapping) and part in node
-        inside = inside or (isinstance(node, (list, tuple)) and isinstance(part, int))
-        last = index == len(loc) - 1
-        if not inside and not (last and isinstance(node, Mapping)):
+        if isinstance(node, (list, tuple)) and isinstance(part, int):
+            inside = part < len(node)
+        if not inside and not (missing and index == len(loc) - 1):
             continue
         path.append(str(part))
         if inside:
             node = node[part]
-    return path or ["(root)"]
+    return path
+
+
+def _beside(path: list[str], config: Mapping[str, Any]) -> str:
+    """With which option of its group a key does not exist: ` with data=phantom`."""
+    node: Any = config
+    for part in path:
+        node = node[part]
+    name = node.get("name") if isinstance(node, Mapping) else None
+    return f" with {'.'.join(path)}={name}" if path and name else " here"
 
 
 def _known_keys(path: list[str]) -> list[str]:

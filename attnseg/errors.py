@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+FAILED = 1
+"""The exit code of a run that failed by itself."""
+
 USER_MISTAKE = 2
 """The exit code of every command that a UserError ends."""
+
+INTERRUPTED = 75
+"""The exit code of a run that was stopped and can be resumed (EX_TEMPFAIL: try again)."""
 
 
 class UserError(Exception):

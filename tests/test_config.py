@@ -56,6 +56,18 @@ def test_contradictions_are_refused(section: Any, values: dict[str, Any], reason
         validate(values, section)
 
 
+def test_a_contradiction_is_told_at_the_users_path(plain: dict[str, Any]) -> None:
+    plain["data"]["patch"]["size"] = 512
+    plain["attention"]["name"] = "none"
+    plain["schedule"]["phases"]["joint"]["weights"]["segmentation"] = 0.0
+    plain["schedule"]["phases"]["joint"]["weights"]["attention"] = 1.0
+    with pytest.raises(ConfigError, match=r"- data: patch\.size=512 is larger"):
+        validate(plain, TrainConfig)
+    plain["data"]["patch"]["size"] = None
+    with pytest.raises(ConfigError, match=r"- schedule\.phases\.joint: the segmentation weight"):
+        validate(plain, TrainConfig)
+
+
 def test_a_number_is_a_constant_curve() -> None:
     phase = {"epochs": 2, "weights": {"attention": 0.3}}
     schedule = validate({"name": "x", "phases": {"a": phase}}, ScheduleConfig)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,9 @@ import torch
 from attnseg.callbacks.checkpointing import Checkpointing
 from attnseg.callbacks.interruption import Interruption
 from attnseg.cli import main
-from attnseg.errors import ConfigError
+from attnseg.errors import FAILED, INTERRUPTED, ConfigError, DataError
 from attnseg.runs.checkpoints import load_checkpoint, read_checkpoint
-from attnseg.runs.fit import FAILED, INTERRUPTED, fit
+from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import read_ledger
 from tests.conftest import TINY, configure
@@ -188,3 +191,109 @@ def test_checkpointing_state_is_plain() -> None:
 
     callback = Checkpointing(CheckpointConfig(), RunFolder(Path("x")))
     assert json.dumps(callback.state_dict())
+
+
+def test_a_mistyped_monitor_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"early_stopping\.monitor=val/x: no such metric"):
+        fit(configure(tmp_path / "run", "callbacks.early_stopping.monitor=val/x"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_lesion_to_learn_from_nothing_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing can be learned"):
+        fit(configure(tmp_path / "run", "data.negative_fraction=1.0"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"run\.dir=.*cannot be written to"):
+        fit(configure(tmp_path / "file" / "run"))
+
+
+def test_other_cases_do_not_go_on_with_a_run(finished: RunFolder, tmp_path: Path) -> None:
+    """Where the data lie (data.root) is not part of a run's identity; which they are matters."""
+    copy = RunFolder(tmp_path / "copy")
+    shutil.copytree(finished.path, copy.path)
+    status = copy.read_status()
+    copy.update_status(data={**status["data"], "fingerprint": "another"})
+    with pytest.raises(ConfigError, match="other cases"):
+        fit(configure(copy.path))
+
+
+def test_a_run_that_max_epochs_cut_short_goes_on(tmp_path: Path) -> None:
+    assert fit(configure(tmp_path, "trainer.max_epochs=1")) == 0
+    assert RunFolder(tmp_path).read_status()["epoch"] == 1
+    assert fit(configure(tmp_path)) == 0
+    assert RunFolder(tmp_path).read_status()["epoch"] == 2
+
+
+def test_a_run_that_goes_on_elsewhere_takes_its_past_along(
+    finished: RunFolder, tmp_path: Path
+) -> None:
+    there = RunFolder(tmp_path / "there")
+    assert fit(configure(there.path, f"run.resume={finished.path}")) == 0
+    assert [row["epoch"] for row in read_ledger(there.ledger)] == ["1", "2"]
+    assert there.best.read_bytes() == finished.best.read_bytes()
+
+
+def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
+    tmp_path.joinpath("run").mkdir()
+    with (
+        RunFolder(tmp_path / "run").held(),
+        pytest.raises(ConfigError, match="another process is training"),
+    ):
+        fit(configure(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_mid_epoch_and_its_handler_goes_back(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(number)
+    original = Interruption.on_train_batch_end
+
+    def strike(self: Interruption, trainer: Any, *arguments: Any) -> None:
+        if trainer.global_step == 1:
+            os.kill(os.getpid(), number)
+        original(self, trainer, *arguments)
+
+    monkeypatch.setattr(Interruption, "on_train_batch_end", strike)
+    assert fit(configure(tmp_path)) == INTERRUPTED
+    assert RunFolder(tmp_path).read_status()["reason"].endswith("step 1; saved")
+    assert read_checkpoint(RunFolder(tmp_path).last)["global_step"] == 1
+    assert signal.getsignal(number) is before
+
+
+def test_of_a_sweep_a_failed_run_stops_no_other_and_an_interrupted_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from attnseg.runs import fit as module
+
+    codes = {1: 0, 2: FAILED, 3: 0, 4: INTERRUPTED, 5: 0}
+    seen: list[int] = []
+
+    def fake(config: Any) -> int:
+        seen.append(config.seed)
+        if config.seed == 2:
+            raise RuntimeError("out of luck")
+        return codes[config.seed]
+
+    monkeypatch.setattr(module, "fit", fake)
+    words = [*TINY, f"run.root={tmp_path}"]
+    assert main(["train", "seed=1,2,3", "-m", *words]) == FAILED
+    assert seen == [1, 2, 3]
+    seen.clear()
+    assert main(["train", "-m", "seed=3,4,5", *words]) == INTERRUPTED
+    assert seen == [3, 4]
+
+
+def test_wandb_runs_offline_without_a_key_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "none"))
+    for name in ("one", "two"):
+        assert fit(configure(tmp_path / name, "logger=wandb", "schedule=none")) == 0
+        assert len(list((tmp_path / name / "wandb").glob("offline-run-*"))) == 1

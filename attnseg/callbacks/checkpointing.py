@@ -38,9 +38,8 @@ class Checkpointing(pl.callbacks.Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Save what the epoch gave: the best first, so that last.ckpt knows of it."""
         value = monitored(pl_module, self.config.monitor)
-        improved = value is not None and better(value, self.best, self.config.mode)
-        if improved or (value is not None and self.best_epoch is None):
-            assert value is not None
+        undefined = self.best_epoch is None or math.isnan(self.best)  # then the newest is best
+        if value is not None and (undefined or better(value, self.best, self.config.mode)):
             self.best = value
             self.best_epoch = trainer.current_epoch + 1
             trainer.save_checkpoint(self.folder.best)

@@ -35,8 +35,13 @@ class Interruption(pl.Callback):
         except ValueError:
             self._previous = {}
 
-    def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        """Give the handlers back."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Again: Lightning has wrapped the handlers by now, and its own ends a run unsaved."""
+        for number in self._previous:
+            signal.signal(number, self._receive)
+
+    def release(self) -> None:
+        """Give the handlers back; after a failure Lightning calls no hook for it."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
@@ -10,6 +11,7 @@ from attnseg.errors import ConfigError
 from attnseg.paths import conf_dir
 
 SectionT = TypeVar("SectionT", bound=Section)
+_PHASE = re.compile(r"schedule\.phases\.[^.]+(\.epochs)?")
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -25,13 +27,15 @@ def compose(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
             config = hydra_compose(config_name, overrides=relax(overrides))
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    # Hydra says `schedule=null` with a ValueError.
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(explain(error, overrides)) from None
     return cast(dict[str, Any], plain)
 
@@ -44,24 +48,31 @@ def compose_checked(config_name: str, overrides: Sequence[str], schema: type[Sec
 def relax(overrides: Sequence[str]) -> list[str]:
     """Let the schema, not OmegaConf, judge unknown keys: it lists all of them with suggestions.
 
-    `key=value` for a key that no file names becomes `++key=value`; groups stay as they are.
+    `key=value` for a key that no file names becomes `++key=value`; groups stay as they are. So
+    do a phase and its epochs: with `++` a mistyped name would add a phase to the schedule.
     """
     groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
     relaxed = []
     for override in overrides:
         key = override.split("=", 1)[0]
         plain = "=" in override and key[:1] not in "+~-" and "/" not in key
+        plain = plain and not _PHASE.fullmatch(key)
         relaxed.append(f"++{override}" if plain and key.split("@")[0] not in groups else override)
     return relaxed
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's message in a form that says what to do."""
-    cause = error.__cause__ if error.__cause__ is not None else None
+    headline = (str(error).splitlines() or [""])[0]
+    missing = headline.removeprefix("Missing mandatory value: ")
+    if missing != headline:
+        return f"{missing} is not set, and is needed: add {missing}=..."
+    cause = error.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
     if cause is not None and str(cause) not in str(error):
         lines += str(cause).splitlines()[:1]
     noise = ("Set the environment", "full_key:", "object_type=", "Config search path:", "provider=")
     text = "\n".join(line for line in lines if not line.strip().startswith(noise))
     shown = " ".join(overrides)
-    return f"the configuration cannot be composed from: {shown}\n{text}"
+    given = f" from: {shown}" if shown else ":"
+    return f"the configuration cannot be composed{given}\n{text}"

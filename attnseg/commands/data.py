@@ -49,6 +49,9 @@ def _show(config: DataCommandConfig) -> int:
 
     folder = Path(config.output_dir or ".")
     path = folder / f"{config.data.name}-{config.split}.png"
-    contact_sheet(config.data, config.split, config.n_cases, path)
+    try:
+        contact_sheet(config.data, config.split, config.n_cases, path)
+    except OSError as error:
+        raise ConfigError(f"output_dir={folder}: cannot be written to ({error.strerror})") from None
     print(f"contact sheet: {path}", file=sys.stdout)
     return 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attnseg.commands.compose import compose
 from attnseg.config import AnyData, EvaluateConfig, validate
 from attnseg.errors import ConfigError, DataError
+from attnseg.runs.files import make_folder
 
 if TYPE_CHECKING:
     from attnseg.evaluation import EvaluatedCase, EvaluationResult
@@ -112,13 +113,15 @@ def measure(job: Job) -> EvaluationResult:
             f"the {config.split} split of data={job.data.name} holds no case; "
             "choose another split (split=all)"
         )
+    device = _device(config.accelerator)
+    make_folder(job.output_dir, "output_dir")
     threshold = checkpoint.threshold if config.threshold is None else config.threshold
     gallery = Gallery(config.n_pictures, threshold)
     result = evaluate_batches(
         model,
         track(loader, description=f"{config.split} split", total=len(loader)),
         threshold=threshold,
-        device=_device(config.accelerator),
+        device=device,
         on_case=gallery.consider,
     )
     seen = set(checkpoint.data_record.get("train_patients", []))
@@ -147,7 +150,14 @@ def _device(accelerator: str) -> str:
         )
     if accelerator == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    return "cuda" if accelerator == "gpu" else accelerator
+    device = "cuda" if accelerator == "gpu" else accelerator
+    try:
+        torch.zeros(1, device=device)
+    except Exception:  # which one depends on the device
+        raise ConfigError(
+            f"accelerator={accelerator}: this machine has none for torch; use accelerator=cpu"
+        ) from None
+    return device
 
 
 @dataclass

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from attnseg.commands.compose import compose_checked, relax
+from attnseg.commands.compose import compose_checked, explain, relax
 from attnseg.commands.help import command_help, show, wants_help
 from attnseg.config import TrainConfig
-from attnseg.errors import USER_MISTAKE, UserError
+from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, ConfigError, UserError
 from attnseg.paths import conf_dir
 
 GROUPS = (
@@ -48,34 +49,58 @@ def main(argv: Sequence[str]) -> int:
         return show(command_help("train", purpose, GROUPS, OVERRIDES))
     if not any(argument.startswith("-") for argument in arguments):
         compose_checked("train", arguments, TrainConfig)  # before anything heavy is imported
-    return _through_hydra(relax(arguments))
+    return _through_hydra(flags_first(relax(arguments)))
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """Hydra's argparse takes overrides in one piece only: `seed=1 -m lr=2` is none to it."""
+    overrides = [word for word in arguments if word[:1] == "~" or ("=" in word and word[:1] != "-")]
+    return [word for word in arguments if word not in overrides] + overrides
 
 
 def _through_hydra(arguments: list[str]) -> int:
     """Let Hydra run the job, so that -m, --cfg, --config-dir and launchers are its own."""
     import hydra
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import DictConfig
 
     codes: list[int] = []
 
     def job(config: DictConfig) -> int:
-        code = _train(OmegaConf.to_container(config, resolve=True))
-        codes.append(code)
-        return code
+        if INTERRUPTED not in codes:  # who stops a run of a sweep means the sweep
+            codes.append(_train(config))
+        return codes[-1]
 
     sys.argv = ["attnseg train", *arguments]
-    os.environ.setdefault("HYDRA_FULL_ERROR", "0")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # its errors come to us, as they are
     decorated = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
-    decorated(job)()
+    try:
+        decorated(job)()
+    except Exception as error:  # a job raises none, so this is about composing
+        shown = [word.removeprefix("++") for word in arguments]
+        raise ConfigError(explain(error, shown)) from None
     return max(codes, default=0)
 
 
-def _train(plain: Any) -> int:
+def _train(config: Any) -> int:
+    """One run; whatever happens to it, the others of a sweep go on."""
     from attnseg.config import validate
     from attnseg.runs.launch import launch
 
     try:
-        return launch(validate(plain, TrainConfig))
+        return launch(validate(_plain(config), TrainConfig))
     except UserError as error:
         print(f"attnseg train: {error}", file=sys.stderr)
         return USER_MISTAKE
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+
+
+def _plain(config: Any) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error, ())) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from typing import Any, Literal
 
@@ -58,6 +59,15 @@ class AttnSegDataModule(pl.LightningDataModule):
     def splits(self) -> Splits:
         """The cases by split, divided by patient."""
         return make_splits(self.all_cases, self.config.split)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of which cases there are, wherever they lie: names, patients, splits."""
+        digest = hashlib.sha256()
+        for case in self.all_cases:
+            files = [path and path.name for path in (case.drr, case.xray, case.mask)]
+            digest.update(repr([case.case_id, case.patient_id, case.split, *files]).encode())
+        return digest.hexdigest()[:16]
 
     def prepare_data(self) -> None:
         """Decode every case into the cache; Lightning calls it on one process a node."""
@@ -141,6 +151,7 @@ class AttnSegDataModule(pl.LightningDataModule):
         """
         return {
             "source": dict(self.source.record),
+            "fingerprint": self.fingerprint,
             "size": self.config.size,
             "split": self.config.split.model_dump(mode="json"),
             "splits": {name: self._count(self.splits[name]) for name in SPLIT_NAMES},

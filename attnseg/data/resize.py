@@ -66,8 +66,9 @@ def resize_mask(mask: npt.NDArray[np.uint8], shape: tuple[int, int]) -> npt.NDAr
     scale = shape[0] / mask.shape[0], shape[1] / mask.shape[1]
     for number, box in enumerate(ndimage.find_objects(labels, count), start=1):
         rows, columns = np.nonzero(labels[box] == number)
-        landing_row = ((rows + box[0].start + 0.5) * scale[0]).astype(np.int64)
-        landing_column = ((columns + box[1].start + 0.5) * scale[1]).astype(np.int64)
+        # In whole numbers: a quotient of floats can fall just short of the next pixel.
+        landing_row = (2 * (rows + box[0].start) + 1) * shape[0] // (2 * mask.shape[0])
+        landing_column = (2 * (columns + box[1].start) + 1) * shape[1] // (2 * mask.shape[1])
         if resized[landing_row, landing_column].any():
             continue
         pixels, hits = np.unique(landing_row * shape[1] + landing_column, return_counts=True)

@@ -6,7 +6,6 @@ patient more or less moves the boundaries but does not reshuffle the others.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Literal
 
 from attnseg.config import SplitConfig
 from attnseg.data.case import Case
+from attnseg.data.tables import read_table
 from attnseg.errors import ConfigError, DataError
 
 SplitName = Literal["train", "val", "test"]
@@ -54,9 +54,12 @@ def make_splits(cases: Sequence[Case], config: SplitConfig) -> Splits:
     if leaks:
         raise DataError("patients are in more than one split:", leaks)
     if not splits.train:
+        advice = "lower data.split.val_fraction and test_fraction, or add patients"
+        if config.kind == "fixed":
+            advice = "give some patients the split train"
         raise DataError(
             f"the training split is empty ({len(cases)} cases, data.split.kind={config.kind}); "
-            "lower data.split.val_fraction and test_fraction, or add patients"
+            f"{advice}"
         )
     return splits
 
@@ -148,12 +151,8 @@ def read_split_file(path: Path) -> list[tuple[str, str]]:
     """
     if not path.is_file():
         raise ConfigError(f"data.split.file={path}: no such file")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream, skipinitialspace=True)
-        missing = {"patient", "split"} - set(reader.fieldnames or [])
-        if missing:
-            raise ConfigError(f"{path}: no column named {' or '.join(sorted(missing))}")
-        return [((row["patient"] or "").strip(), (row["split"] or "").strip()) for row in reader]
+    rows = read_table(path, ("patient", "split"))
+    return [(row["patient"], row["split"]) for _, row in rows]
 
 
 def _known(split: str) -> SplitName:

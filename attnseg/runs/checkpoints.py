@@ -94,7 +94,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: refused, it holds more than tensors and plain values, or is no checkpoint "
             f"at all (loading it could run code): {reason}"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # what is no checkpoint can raise anything
         raise CheckpointError(
             f"{path}: cannot be read as a checkpoint (truncated?): {_first_line(error)}"
         ) from None
@@ -107,8 +107,8 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def find_checkpoint(spec: str) -> Path:
-    """The file that `checkpoint=` means: itself, or a run folder's best (else last).
+def find_checkpoint(spec: str, key: str = "checkpoint") -> Path:
+    """The file that `checkpoint=` (or another key) means: itself, or a run folder's best or last.
 
     Raises:
         CheckpointError: there is none.
@@ -120,12 +120,13 @@ def find_checkpoint(spec: str) -> Path:
             if candidate.is_file():
                 return candidate
         raise CheckpointError(
-            f"checkpoint={spec}: the folder holds no checkpoints/best.ckpt or last.ckpt "
+            f"{key}={spec}: the folder holds no checkpoints/best.ckpt or last.ckpt "
             "(has the run finished an epoch?)"
         )
     if not path.is_file():
         raise CheckpointError(
-            f"checkpoint={spec}: no such file or folder; give a run folder, .ckpt or .safetensors"
+            f"{key}={spec}: no such file or folder; give a run folder or a .ckpt"
+            + (" or .safetensors" if key == "checkpoint" else "")
         )
     return path
 
@@ -157,19 +158,19 @@ def load_checkpoint(spec: str) -> LoadedCheckpoint:
         }
     try:
         config = validate(record["config"], TrainConfig)
-    except (ConfigError, KeyError) as error:
+        return LoadedCheckpoint(
+            path=path,
+            config=config,
+            weights=weights,
+            threshold=float(record.get("threshold", 0.5)),
+            identity=str(record.get("identity", "")),
+            data_record=dict(record.get("data", {})),
+            epoch=epoch,
+        )
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: was made by another version of attnseg ({record.get('version')}): {error}"
         ) from None
-    return LoadedCheckpoint(
-        path=path,
-        config=config,
-        weights=weights,
-        threshold=float(record.get("threshold", 0.5)),
-        identity=str(record.get("identity", "")),
-        data_record=dict(record.get("data", {})),
-        epoch=epoch,
-    )
 
 
 def export_safetensors(checkpoint: LoadedCheckpoint, path: Path) -> None:
@@ -199,4 +200,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from None
     if KEY not in metadata:
         raise CheckpointError(f"{path}: not exported by attnseg (its metadata has no '{KEY}')")
-    return dict(json.loads(metadata[KEY])), weights
+    try:
+        return dict(json.loads(metadata[KEY])), weights
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its '{KEY}' metadata cannot be read: {error}") from None

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from attnseg.errors import ConfigError
+
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write beside the target, flush to the disk, then rename over it.
@@ -25,6 +27,25 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path, key: str) -> None:
+    """Make a folder to write to, before the work whose results it is for.
+
+    Args:
+        folder: made with its parents where it is missing.
+        key: the configuration key that named it.
+
+    Raises:
+        ConfigError: there is a file in its place, or it cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "it is read-only"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise ConfigError(f"{key}={folder}: cannot be written to ({reason}); choose another place")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -54,6 +57,29 @@ class RunFolder:
     def report(self) -> Path:
         """Pictures and report.html."""
         return self.path / "report"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in this folder; a killed one lets go by itself.
+
+        Raises:
+            ConfigError: another process is training in it.
+        """
+        path = self.path / ".lock"
+        with path.open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"{self.path}: another process is training this run; wait for it, or choose "
+                    "another run.dir"
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
 
     def write_config(self, config: TrainConfig) -> None:
         """Write config.yaml."""

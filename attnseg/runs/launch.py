@@ -11,8 +11,8 @@ from pathlib import Path
 import yaml
 
 from attnseg.config import TrainConfig, validate
-from attnseg.errors import USER_MISTAKE, ConfigError, UserError
-from attnseg.runs.files import write_text
+from attnseg.errors import INTERRUPTED, USER_MISTAKE, ConfigError, UserError
+from attnseg.runs.files import make_folder, write_text
 from attnseg.runs.folder import folder_of
 
 
@@ -31,22 +31,27 @@ def processes_wanted(config: TrainConfig) -> int:
     """
     settings = config.trainer
     devices = settings.devices
-    if isinstance(devices, list):
-        return len(devices)
-    if devices in (-1, "-1", "auto"):
+    available = 1
+    if settings.accelerator in ("gpu", "cuda"):
         import torch
 
-        available = torch.cuda.device_count() if settings.accelerator in ("gpu", "cuda") else 1
-        if settings.accelerator in ("gpu", "cuda") and available == 0:
+        available = torch.cuda.device_count()
+        if available == 0:
             raise ConfigError(
-                "trainer.accelerator=gpu: this machine shows no GPU to torch; "
+                f"trainer.accelerator={settings.accelerator}: this machine shows no GPU to torch; "
                 "use trainer=cpu, or trainer=ddp_cpu for several processes"
             )
-        return max(1, available)
+    if devices in (-1, "-1", "auto"):
+        return available
     try:
-        return int(devices)
+        count = len(devices) if isinstance(devices, list) else int(devices)
     except ValueError:
-        raise ConfigError(f"trainer.devices={devices!r}: give a number, a list, or auto") from None
+        count = 0
+    if count < 1:
+        raise ConfigError(
+            f"trainer.devices={devices}: give a number above 0, a list such as [0,1], or auto"
+        )
+    return count
 
 
 def launch(config: TrainConfig) -> int:
@@ -65,6 +70,7 @@ def launch(config: TrainConfig) -> int:
 
         return fit(config)
     folder = folder_of(config)
+    make_folder(folder.path, "run.dir" if config.run.dir else "run.root")
     frozen = folder.path / "launch.yaml"
     write_text(frozen, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return _run_group(count, frozen)
@@ -94,8 +100,6 @@ def _run_group(count: int, frozen: Path) -> int:
     except ChildFailedError as error:
         return max(1, next(iter(error.failures.values())).exitcode)
     except SignalException:
-        from attnseg.runs.fit import INTERRUPTED
-
         return INTERRUPTED
     return 0
 

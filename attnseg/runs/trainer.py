@@ -46,7 +46,7 @@ def build_trainer(config: TrainConfig, folder: RunFolder) -> pl.Trainer:
             num_sanity_val_steps=0,  # the first epoch validates soon enough, and exactly
             use_distributed_sampler=False,  # ours shards without repeating cases
         )
-    except (MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"trainer: {error}") from None
 
 
@@ -81,8 +81,12 @@ def _wandb_logger(config: TrainConfig, folder: RunFolder) -> Logger | bool:
     from pytorch_lightning.loggers import WandbLogger
 
     settings = config.logger
-    offline = wandb.api.api_key is None if settings.offline is None else settings.offline
-    folder.path.mkdir(parents=True, exist_ok=True)
+    mode = os.environ.get("WANDB_MODE")
+    if settings.offline is not None or mode is None:
+        offline = settings.offline
+        if offline is None:
+            offline = not wandb.login(prompt=False, verify=False)
+        mode = "offline" if offline else "online"
     return WandbLogger(
         project=settings.project,
         entity=settings.entity,
@@ -90,7 +94,7 @@ def _wandb_logger(config: TrainConfig, folder: RunFolder) -> Logger | bool:
         id=run_identity(config),
         group=settings.group,
         tags=settings.tags or None,
-        offline=offline,
+        mode=mode,  # Lightning's `offline` sets an environment variable that wandb has read by now
         save_dir=folder.path,
         config=config.model_dump(mode="json"),
         job_type="train",

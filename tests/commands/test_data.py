@@ -40,3 +40,11 @@ def test_an_unknown_action_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_real_set_is_sound(lidc_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", "data=lidc_drr", f"data.root={lidc_root}"]) == 0
     assert "lidc_drr: 0 errors" in capsys.readouterr().out
+
+
+def test_a_sheet_that_cannot_be_written_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["data", "show", *PHANTOM, f"output_dir={tmp_path / 'file'}"]) == 2
+    assert "output_dir=" in capsys.readouterr().err

@@ -107,12 +107,12 @@ def test_analyze_says_it_in_words_and_draws(
     ("words", "reason"),
     [
         (["checkpoint=/does/not/exist"], "no such file or folder"),
+        ([], "checkpoint is not set"),
         (["checkpoint={run}", "split=test"], "holds no case"),
         (["checkpoint={run}", "split=tset"], "split"),
         (["checkpoint={run}", "data.rooot=x"], "data.rooot: no such key"),
         (["checkpoint={run}", "threshold=2"], "threshold"),
         (["checkpoint={run}", "data=lidc_drr"], "data.root"),
-        ([], "checkpoint"),
     ],
 )
 def test_a_users_mistake_is_one_message(
@@ -122,3 +122,16 @@ def test_a_users_mistake_is_one_message(
     captured = capsys.readouterr()
     assert reason in captured.err
     assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("word", ["output_dir=FILE", "accelerator=warp", "accelerator=mps"])
+def test_what_cannot_work_is_told_before_the_pass(
+    word: str, finished: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = [f"output_dir={tmp_path / 'out'}", word.replace("FILE", str(tmp_path / "file"))]
+    assert main(["evaluate", f"checkpoint={finished.path}", *words]) == 2
+    captured = capsys.readouterr()
+    assert word.split("=")[0] in captured.err
+    assert "val split" not in captured.out
+    assert not (tmp_path / "out").exists()

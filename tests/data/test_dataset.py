@@ -110,12 +110,12 @@ def test_the_whole_image_is_a_sample_too(cache: DecodedCache, size: int | None) 
 def test_a_patch_larger_than_the_image_is_padded_and_its_content_follows_the_flip(
     memory_source: Make, tmp_path: Path
 ) -> None:
-    cache = DecodedCache(memory_source(2, (64, 33)), 64, tmp_path)
+    cache = DecodedCache(memory_source(2, (96, 49)), 96, tmp_path)
     only_flip: dict[str, Any] = {"probability": 0.0, "flip": 1.0}
-    flipped = _train(cache, 48, **only_flip)[(0, 1)]
-    plain = _train(cache, 48, probability=0.0, flip=0.0)[(0, 1)]
-    assert plain["content"].tolist() == [0, 8, 48, 33]
-    assert flipped["content"].tolist() == [0, 7, 48, 33]
+    flipped = _train(cache, 64, **only_flip)[(0, 1)]
+    plain = _train(cache, 64, probability=0.0, flip=0.0)[(0, 1)]
+    assert plain["content"].tolist() == [0, 8, 64, 49]
+    assert flipped["content"].tolist() == [0, 7, 64, 49]
     torch.testing.assert_close(flipped["drr"], plain["drr"].flip(-1))
     top, left, height, width = flipped["content"].tolist()
     outside = flipped["drr"].clone()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from attnseg.config import TrainConfig
 from attnseg.errors import CheckpointError
@@ -90,7 +91,7 @@ def test_safetensors_carry_config_and_threshold(checkpoint: Path, tmp_path: Path
 
 def test_weights_of_another_model_are_named(checkpoint: Path, tmp_path: Path) -> None:
     content = torch.load(checkpoint, weights_only=True)
-    content[KEY]["config"]["model"]["decoder_channels"] = 8
+    content[KEY]["config"]["model"]["decoder_channels"] = 40
     torch.save(content, checkpoint)
     loaded = load_checkpoint(str(checkpoint))
     model = build_model(loaded.config.model, loaded.config.attention)
@@ -103,6 +104,7 @@ def test_weights_of_another_model_are_named(checkpoint: Path, tmp_path: Path) ->
     [
         (b"", "cannot be read|no checkpoint"),
         (b"not a checkpoint at all", "refused|cannot be read"),
+        (b"hello\nworld\n" * 50, "cannot be read"),  # a pickle with a wrong memo, to torch
     ],
 )
 def test_rubbish_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
@@ -134,3 +136,19 @@ def test_a_config_of_another_version_is_named(checkpoint: Path) -> None:
     torch.save(content, checkpoint)
     with pytest.raises(CheckpointError, match=r"another version.*\n.*model\.warp"):
         load_checkpoint(str(checkpoint))
+
+
+@pytest.mark.parametrize(("key", "value"), [("config", "text"), ("threshold", "high")])
+def test_a_record_that_makes_no_sense_is_refused(key: str, value: str, checkpoint: Path) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    content[KEY][key] = value
+    torch.save(content, checkpoint)
+    with pytest.raises(CheckpointError, match=r"best\.ckpt"):
+        load_checkpoint(str(checkpoint))
+
+
+def test_safetensors_with_broken_metadata_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={KEY: "{no json"})
+    with pytest.raises(CheckpointError, match="metadata cannot be read"):
+        load_checkpoint(str(path))

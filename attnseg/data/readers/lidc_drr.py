@@ -9,7 +9,6 @@ Data: Armato et al., Medical Physics 38(2), 2011, doi 10.7937/K9/TCIA.2015.LO9QL
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from collections import defaultdict
@@ -23,6 +22,7 @@ from attnseg.config import LidcDrrDataConfig
 from attnseg.data.case import Case, CaseImages, Spacing
 from attnseg.data.images import read_image, read_mask
 from attnseg.data.readers.files import attempt, fingerprint_files, parse_spacing
+from attnseg.data.tables import read_table
 from attnseg.errors import ConfigError, DataError
 
 _DRR, _MASK = "_drr.png", "_drr_mask.png"
@@ -133,7 +133,7 @@ class LidcDrrSource:
 
 def _existing_root(configured: str | None) -> Path:
     hint = "set data.root=/path/to/LIDC_LDRI (DRRs in <range>/<case>_drr.png)"
-    if configured is None:
+    if not configured:
         raise ConfigError(f"data.root is not set, and data=lidc_drr needs it; {hint}")
     root = Path(configured).expanduser()
     if not root.is_dir():
@@ -157,19 +157,14 @@ def _read_spacings(path: Path | None) -> tuple[dict[str, Spacing], list[str]]:
         return {}, []
     spacings: dict[str, Spacing] = {}
     problems = []
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        missing = {"drr_file", "pixel_spacing_mm"} - set(reader.fieldnames or [])
-        if missing:
-            raise ConfigError(f"{path}: no column named {' or '.join(sorted(missing))}")
-        for row in reader:
-            try:
-                spacings[row["drr_file"]] = parse_spacing(row["pixel_spacing_mm"] or "")
-            except ValueError:
-                problems.append(
-                    f"{path}, line {reader.line_num}: pixel_spacing_mm is "
-                    f"{row['pixel_spacing_mm']!r}; write millimetres per pixel"
-                )
+    for line, row in read_table(path, ("drr_file", "pixel_spacing_mm")):
+        try:
+            spacings[row["drr_file"]] = parse_spacing(row["pixel_spacing_mm"])
+        except ValueError:
+            problems.append(
+                f"{path}, line {line}: pixel_spacing_mm is {row['pixel_spacing_mm']!r}; "
+                "write millimetres per pixel"
+            )
     return spacings, problems
 
 

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from attnseg.data.case import Case, CaseImages, Spacing
 from attnseg.data.images import Picture, read_image, read_mask
 from attnseg.data.readers.files import attempt, fingerprint_files, parse_spacing
 from attnseg.data.resize import match_grid
+from attnseg.data.tables import read_table
 from attnseg.errors import ConfigError, DataError
 
 _NEEDED = ("case", "patient", "xray", "drr", "mask")
@@ -143,7 +143,7 @@ class ManifestSource:
 
 def _existing_manifest(configured: str | None) -> Path:
     hint = "set data.root=/path/to/manifest.csv (columns " + ", ".join(_NEEDED) + ")"
-    if configured is None:
+    if not configured:
         raise ConfigError(f"data.root is not set, and data=manifest needs it; {hint}")
     path = Path(configured).expanduser()
     path = path / "manifest.csv" if path.is_dir() else path
@@ -157,26 +157,18 @@ def _read_manifest(path: Path) -> tuple[list[Case], list[str]]:
     cases: list[Case] = []
     problems: list[str] = []
     lines: dict[str, int] = {}
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream, skipinitialspace=True)
-        missing = [name for name in _NEEDED if name not in (reader.fieldnames or [])]
-        if missing:
-            raise ConfigError(
-                f"{path}: no column named {' or '.join(missing)}; "
-                f"the first line must name {', '.join(_NEEDED)} (and may name spacing, split)"
+    hint = f"; the first line must name {', '.join(_NEEDED)} (and may name spacing, split)"
+    for line, words in read_table(path, _NEEDED, hint):
+        case, found = _parse_row(words, path.parent)
+        problems += [f"{path}, line {line}: {problem}" for problem in found]
+        if case is not None and case.case_id in lines:
+            problems.append(
+                f"{path}, line {line}: duplicate case {case.case_id!r}, already in "
+                f"line {lines[case.case_id]}; give every row its own name"
             )
-        for row in reader:
-            words = {key: (value or "").strip() for key, value in row.items() if key is not None}
-            case, found = _parse_row(words, path.parent)
-            problems += [f"{path}, line {reader.line_num}: {problem}" for problem in found]
-            if case is not None and case.case_id in lines:
-                problems.append(
-                    f"{path}, line {reader.line_num}: duplicate case {case.case_id!r}, already in "
-                    f"line {lines[case.case_id]}; give every row its own name"
-                )
-            elif case is not None:
-                lines[case.case_id] = reader.line_num
-                cases.append(case)
+        elif case is not None:
+            lines[case.case_id] = line
+            cases.append(case)
     return cases, problems
 
 
