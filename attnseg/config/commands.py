@@ -1,0 +1,36 @@
+"""What the other commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from attnseg.config.base import Fraction, Positive, Section
+from attnseg.config.data import AnyData
+
+
+class EvaluateConfig(Section):
+    """`attnseg evaluate`: data is the checkpoint's own where it is null."""
+
+    checkpoint: str
+    data: AnyData | None = None
+    split: Literal["all", "train", "val", "test"] = "val"
+    output_dir: str | None = None  # null: <run folder>/evaluate/<split>
+    threshold: Fraction | None = None  # null: the one chosen on the checkpoint's validation split
+    batch_size: Positive | None = None
+    accelerator: str = "auto"
+    n_pictures: Annotated[int, Field(ge=0)] = 6
+
+
+class AnalyzeConfig(EvaluateConfig):
+    """`attnseg analyze`: as evaluate, and words for what is wrong."""
+
+
+class DataCommandConfig(Section):
+    """`attnseg data check|show`."""
+
+    data: AnyData
+    output_dir: str | None = None
+    n_cases: Positive = 12
+    split: Literal["all", "train", "val", "test"] = "all"

@@ -1,0 +1,156 @@
+"""Optimisation, callbacks, trainer, logger and run: everything `attnseg train` needs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from attnseg.config.base import Beta, Fraction, GroupName, NonNegative, Positive, Section
+from attnseg.config.data import AnyData
+from attnseg.config.model import AnyModel, AttentionConfig
+from attnseg.config.objective import LossConfig, ScheduleConfig
+
+
+class LrScheduleConfig(Section):
+    """Learning-rate factor over the whole run, a pure function of its progress."""
+
+    kind: Literal["constant", "cosine", "linear", "poly", "step"] = "cosine"
+    warmup_epochs: NonNegative = 1.0  # at most half of the run
+    min_factor: Fraction = 0.01  # where warm-up starts and decay ends
+    power: Annotated[float, Field(gt=0.0)] = 0.9  # poly
+    milestones: list[Fraction] = [0.6, 0.85]  # step: shares of the run
+    factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1  # step: at each milestone
+
+
+class OptimConfig(Section):
+    """AdamW over three parameter groups, with gradient clipping."""
+
+    lr: Annotated[float, Field(gt=0.0)] = 1e-3
+    weight_decay: NonNegative = 1e-2
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    lr_factors: dict[GroupName, NonNegative] = {"attention": 2.0, "head": 1.0, "backbone": 0.1}
+    gradient_clip_norm: NonNegative | None = 1.0
+    lr_schedule: LrScheduleConfig = LrScheduleConfig()
+
+
+class EarlyStoppingConfig(Section):
+    """Patience counted within a phase; no stop before the last phase unless asked."""
+
+    enabled: bool = True
+    monitor: str = "val/dice_positive"
+    mode: Literal["min", "max"] = "max"
+    patience: Positive = 25
+    min_delta: NonNegative = 0.0
+    last_phase_only: bool = True
+
+
+class CheckpointConfig(Section):
+    """best.ckpt by the monitored metric, last.ckpt every epoch (and every n steps)."""
+
+    monitor: str = "val/dice_positive"
+    mode: Literal["min", "max"] = "max"
+    every_n_steps: Positive | None = None
+
+
+class EmaConfig(Section):
+    """Exponential moving average of the weights, used for validation and kept in checkpoints."""
+
+    enabled: bool = False
+    decay: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
+
+
+class OverlaysConfig(Section):
+    """Pictures of fixed validation cases during training."""
+
+    every_n_epochs: Annotated[int, Field(ge=0)] = 10  # 0: only at the end
+    n_cases: Positive = 4
+
+
+class CallbacksConfig(Section):
+    """What watches a training run."""
+
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    ema: EmaConfig = EmaConfig()
+    overlays: OverlaysConfig = OverlaysConfig()
+    stop_on_non_finite: bool = True
+
+
+class TrainerConfig(Section):
+    """Lightning's Trainer: the arguments that make sense here, by their own names."""
+
+    accelerator: str = "auto"
+    devices: int | str | list[int] = 1
+    num_nodes: Positive = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    max_epochs: Positive | None = None  # null: as long as the schedule; fewer stops early
+    accumulate_grad_batches: Positive = 1
+    check_val_every_n_epoch: Positive = 1
+    limit_train_batches: Annotated[int | float, Field(gt=0)] | None = None
+    limit_val_batches: int | float | None = None
+    deterministic: bool | Literal["warn"] = True
+    benchmark: bool = False
+    compile: bool = False
+    channels_last: bool = False
+    num_threads: Positive | None = None  # null: torch's own choice
+    progress_bar: bool = True
+
+
+class LoggerConfig(Section):
+    """A logger beside the run's own ledger (metrics.csv), which is always written."""
+
+    name: Literal["none", "wandb", "tensorboard"] = "none"
+    project: str = "attnseg"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = []
+    offline: bool | None = None  # wandb; null: offline unless a key is set
+
+
+def _name_of_a_folder(value: str) -> str:
+    if not value or value != value.strip() or value in (".", "..") or {"/", "\\"} & set(value):
+        raise ValueError("a folder's name is needed; its place is set by run.root or run.dir")
+    return value
+
+
+RunName = Annotated[str, AfterValidator(_name_of_a_folder)]
+
+
+class RunConfig(Section):
+    """Where a run lives and how it starts."""
+
+    root: str = "runs"
+    dir: str | None = None  # null: <root>/<name>-<identity>
+    name: RunName | None = None  # null: made of data, model, attention, schedule and seed
+    resume: str = "auto"  # auto | none | a run folder | a .ckpt
+
+
+class TrainConfig(Section):
+    """Everything `attnseg train` needs."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    data: AnyData
+    model: AnyModel
+    attention: AttentionConfig
+    loss: LossConfig
+    schedule: ScheduleConfig
+    optim: OptimConfig
+    callbacks: CallbacksConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    run: RunConfig
+
+    @model_validator(mode="after")
+    def _every_phase_has_a_loss(self) -> TrainConfig:
+        if self.attention.name != "none" and self.model.name != "monai":
+            return self
+        for name, phase in self.schedule.phases.items():
+            segmentation = phase.weights.get("segmentation")
+            if segmentation is not None and 0.0 in (segmentation.start, segmentation.last):
+                raise ValueError(
+                    f"schedule.phases.{name}: the segmentation weight reaches 0, and a model "
+                    "without attention has nothing else to learn from; choose schedule=two_phase"
+                )
+        return self

@@ -1,0 +1,117 @@
+"""A composed configuration against its schema: every mistake at once, in the user's words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from attnseg.config.base import Section
+from attnseg.config.commands import AnalyzeConfig, DataCommandConfig
+from attnseg.config.training import TrainConfig
+from attnseg.errors import ConfigError
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def validate(config: Mapping[str, Any], schema: type[SectionT]) -> SectionT:
+    """Check a composed config (plain containers) against its schema.
+
+    Raises:
+        ConfigError: lists every wrong key and value at once, each with its dotted path and,
+            for a mistyped key, the nearest right one.
+    """
+    try:
+        return schema.model_validate(dict(config))
+    except ValidationError as error:
+        lines = [_explain(dict(item), config) for item in error.errors()]
+        raise ConfigError(
+            "\n".join(["the configuration is wrong:", *(f"  - {x}" for x in lines)])
+        ) from None
+
+
+def _explain(error: dict[str, Any], config: Mapping[str, Any]) -> str:
+    """One pydantic error as one line in the user's words."""
+    kind = error["type"]
+    path = _user_path(error["loc"], config, missing=kind == "missing")
+    dotted = ".".join(path)
+    if kind == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        close = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"; did you mean '{'.'.join([*path[:-1], close[0]])}'?" if close else ""
+        if path[-1] in known:  # a key of another option of the group, or of another command
+            hint = _beside(path[:-1], config)
+        hint = hint or (f"; known keys here: {', '.join(sorted(known))}" if known else "")
+        return f"{dotted}: no such key{hint}"
+    if kind == "missing":
+        return f"{dotted}: needed, and not set"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if isinstance(error.get("input"), (str, int, float, bool)) or error.get("input") is None:
+        message += f" (got {error.get('input')!r})"
+    message = f"{message[0].lower()}{message[1:]}"
+    return f"{dotted}: {message}" if dotted else message
+
+
+def _user_path(
+    loc: tuple[str | int, ...], config: Mapping[str, Any], *, missing: bool
+) -> list[str]:
+    """Drop what pydantic adds for unions, so that the path is the one the user typed."""
+    path: list[str] = []
+    node: Any = config
+    for index, part in enumerate(loc):
+        inside = isinstance(node, Mapping) and part in node
+        if isinstance(node, (list, tuple)) and isinstance(part, int):
+            inside = part < len(node)
+        if not inside and not (missing and index == len(loc) - 1):
+            continue
+        path.append(str(part))
+        if inside:
+            node = node[part]
+    return path
+
+
+def _beside(path: list[str], config: Mapping[str, Any]) -> str:
+    """With which option of its group a key does not exist: ` with data=phantom`."""
+    node: Any = config
+    for part in path:
+        node = node[part]
+    name = node.get("name") if isinstance(node, Mapping) else None
+    return f" with {'.'.join(path)}={name}" if path and name else " here"
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    """The keys that every section reachable at `path` of any command knows."""
+    keys: set[str] = set()
+    for root in (TrainConfig, AnalyzeConfig, DataCommandConfig):
+        for section in _sections_at(root, path):
+            keys |= set(section.model_fields)
+    return sorted(keys)
+
+
+def _sections_at(section: type[Section], path: list[str]) -> list[type[Section]]:
+    if not path:
+        return [section]
+    field = section.model_fields.get(path[0])
+    if field is None:
+        return []
+    found: list[type[Section]] = []
+    inner, is_dict = _sections_in(field.annotation)
+    rest = path[2:] if is_dict else path[1:]
+    for candidate in inner:
+        found += _sections_at(candidate, rest)
+    return found
+
+
+def _sections_in(annotation: Any) -> tuple[list[type[Section]], bool]:
+    """The Section types inside an annotation, and whether a mapping holds them."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation], False
+    sections: list[type[Section]] = []
+    is_dict = getattr(annotation, "__origin__", None) is dict
+    for argument in getattr(annotation, "__args__", ()):
+        inner, nested = _sections_in(argument)
+        sections += inner
+        is_dict = is_dict or nested
+    return sections, is_dict
