@@ -54,6 +54,7 @@ from attnseg.config.training import (
     OverlaysConfig,
     RunConfig,
     RunName,
+    SweepMembership,
     TrainConfig,
     TrainerConfig,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "Section",
     "SegmentationLossConfig",
     "SplitConfig",
+    "SweepMembership",
     "TrainConfig",
     "TrainerConfig",
     "UncertaintyConfig",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -118,6 +118,14 @@ def _name_of_a_folder(value: str) -> str:
 RunName = Annotated[str, AfterValidator(_name_of_a_folder)]
 
 
+class SweepMembership(Section):
+    """The sweep a run belongs to: `attnseg train -m` writes it, a user never does."""
+
+    name: str
+    id: str
+    varied: dict[str, Any] = {}  # the swept keys, with this run's values
+
+
 class RunConfig(Section):
     """Where a run lives and how it starts."""
 
@@ -125,6 +133,7 @@ class RunConfig(Section):
     dir: str | None = None  # null: <root>/<name>-<identity>
     name: RunName | None = None  # null: made of data, model, attention, schedule and seed
     resume: str = "auto"  # auto | none | a run folder | a .ckpt
+    sweep: SweepMembership | None = None
 
 
 class TrainConfig(Section):
