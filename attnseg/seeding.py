@@ -13,6 +13,10 @@ def derive_seed(*key: int | str) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def seed_step(seed: int, epoch: int, batch: int, rank: int) -> None:
-    """Seed torch for one training step, so that dropout there depends on nothing before it."""
-    torch.manual_seed(derive_seed("step", seed, epoch, batch, rank))
+def seed_step(seed: int, epoch: int, batch: int) -> None:
+    """Seed torch for one training step, so that dropout there depends on nothing before it.
+
+    The same on every process: what is drawn for the global batch is drawn alike everywhere, and
+    each process uses the part of its own cases (`ChannelDropout`).
+    """
+    torch.manual_seed(derive_seed("step", seed, epoch, batch))

@@ -9,9 +9,11 @@ import pytorch_lightning as pl
 import torch
 from torchmetrics import Metric, MetricCollection
 
+from attnseg.callbacks.distributed import own_part
 from attnseg.metrics.alignment import AlignmentMetrics
 from attnseg.metrics.collection import ValidationMetrics
 from attnseg.metrics.segmentation import SegmentationMetrics
+from attnseg.processes import gather_from_ranks
 
 
 class AlignmentMetricsCallback(pl.Callback):
@@ -42,7 +44,7 @@ class AlignmentMetricsCallback(pl.Callback):
         """Onto the model's device; a resume mid-epoch goes on with what was summed."""
         self.train.to(pl_module.device)
         self.val.to(pl_module.device)
-        if self._restored is not None and trainer.is_global_zero:
+        if self._restored is not None:
             _fill(self.train, self._restored)
         self._restored = None
 
@@ -91,20 +93,18 @@ class AlignmentMetricsCallback(pl.Callback):
         pl_module.log_dict(single, logger=False, rank_zero_only=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The unfinished epoch's states, summed over ranks: saving calls this on every rank."""
-        state: dict[str, Any] = {}
-        for name, metric in self.train.items(copy_state=False):
-            metric.sync()
-            state[str(name)] = {
+        """The unfinished epoch's states, rank by rank: saving calls this on every rank."""
+        own = {
+            str(name): {
                 key: getattr(metric, key).detach().cpu().clone() for key in metric._defaults
             }
-            if metric._is_synced:
-                metric.unsync()
-        return state
+            for name, metric in self.train.items(copy_state=False)
+        }
+        return {"ranks": gather_from_ranks(own)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Kept until the metrics exist and are where they belong."""
-        self._restored = state_dict
+        """This rank's, kept until the metrics exist and are where they belong."""
+        self._restored = own_part(state_dict["ranks"])
 
 
 def _maps(step: Any) -> dict[str, Any]:

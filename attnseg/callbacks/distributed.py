@@ -1,10 +1,14 @@
-"""What DistributedDataParallel needs around validation."""
+"""What several processes need: even validation, and states kept rank by rank."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.nn.parallel import DistributedDataParallel
+
+from attnseg.processes import place
 
 
 class EvenValidation(pl.Callback):
@@ -28,3 +32,25 @@ class EvenValidation(pl.Callback):
         wrapped = trainer.strategy.model
         if isinstance(wrapped, DistributedDataParallel):
             wrapped.require_forward_param_sync = True
+
+
+def own_part(parts: list[Any]) -> Any | None:
+    """This rank's part of sums that were saved rank by rank; None where it has none.
+
+    Each rank goes on with its own, which keeps the order in which floats are added, so that a
+    resumed sum is equal to the bit. On another number of processes rank zero takes them all.
+
+    Args:
+        parts: one a rank: nested dicts of numbers and tensors, all alike.
+    """
+    rank, world_size = place()
+    if len(parts) == world_size:
+        return parts[rank]
+    return _total(parts) if rank == 0 else None
+
+
+def _total(parts: list[Any]) -> Any:
+    if isinstance(parts[0], dict):
+        keys = sorted({key for part in parts for key in part})
+        return {key: _total([part[key] for part in parts if key in part]) for key in keys}
+    return sum(parts[1:], start=parts[0])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from attnseg.callbacks.distributed import own_part
+from attnseg.processes import gather_from_ranks
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import write_row
 
@@ -23,26 +26,29 @@ class EpochMeans:
         """Add a batch's means, weighted by its number of cases."""
         for name, value in values.items():
             weighted = value.detach().double() * n_cases
-            self.sums[name] = self.sums[name] + weighted if name in self.sums else weighted
+            if name in self.sums:
+                weighted = weighted + self.sums[name].to(weighted.device)
+            self.sums[name] = weighted
         self.count += n_cases
 
-    def totals(self) -> tuple[list[str], Tensor]:
-        """Names and sums (the count last), summed over ranks: a collective call."""
-        names = sorted(self.sums)
-        values = [self.sums[name].cpu() for name in names]
-        total = torch.stack([*values, torch.tensor(float(self.count), dtype=torch.float64)])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-            moved = total.to(device)
-            torch.distributed.all_reduce(moved)
-            total = moved.cpu()
-        return names, total
-
     def compute(self) -> dict[str, float]:
-        """The means, the same on every rank."""
-        names, total = self.totals()
-        count = max(1.0, float(total[-1]))
-        return {name: float(value) / count for name, value in zip(names, total[:-1], strict=True)}
+        """The means over all ranks, the same on every one: a collective call."""
+        parts = gather_from_ranks(self.state())
+        count = max(1, sum(part["count"] for part in parts))
+        return {
+            name: sum(part["sums"].get(name, 0.0) for part in parts) / count
+            for name in sorted({name for part in parts for name in part["sums"]})
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Sums and count of this rank, as plain numbers (float64, so nothing is lost)."""
+        return {"sums": {name: float(s) for name, s in self.sums.items()}, "count": self.count}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take them back."""
+        as_tensor = partial(torch.tensor, dtype=torch.float64)
+        self.sums = {name: as_tensor(value) for name, value in state["sums"].items()}
+        self.count = int(state["count"])
 
     def reset(self) -> None:
         """Start anew."""
@@ -108,15 +114,11 @@ class LedgerWriter(pl.Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """The unfinished epoch's sums, summed over ranks: saving calls this on every rank."""
-        names, total = self.train.totals()
-        return {"names": names, "totals": total}
+        """The unfinished epoch's sums, rank by rank: saving calls this on every rank."""
+        return {"ranks": gather_from_ranks(self.train.state())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Rank zero takes the sums of all ranks; the others start from zero."""
+        """Take back this rank's sums."""
         self.train.reset()
-        if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
-            return
-        *sums, count = state_dict["totals"]
-        self.train.sums = dict(zip(state_dict["names"], sums, strict=True))
-        self.train.count = int(count)
+        if (own := own_part(state_dict["ranks"])) is not None:
+            self.train.restore(own)

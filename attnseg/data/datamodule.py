@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from torch.utils.data import DataLoader
 
 from attnseg.config import AnyData
@@ -20,6 +19,7 @@ from attnseg.data.readers import build_source, sound_cases
 from attnseg.data.sampling import EpochSampler, EvalSampler
 from attnseg.data.splits import SPLIT_NAMES, Splits, make_splits
 from attnseg.errors import ConfigError
+from attnseg.processes import place
 
 AnySplit = Literal["all", "train", "val", "test"]
 
@@ -169,6 +169,4 @@ class AttnSegDataModule(pl.LightningDataModule):
         """(rank, number of processes)."""
         if self.trainer is not None:
             return self.trainer.global_rank, self.trainer.world_size
-        if dist.is_available() and dist.is_initialized():
-            return dist.get_rank(), dist.get_world_size()
-        return 0, 1
+        return place()

@@ -30,6 +30,7 @@ from attnseg.config import (
     UncertaintyConfig,
     WeightName,
 )
+from attnseg.processes import mean_over_ranks
 from attnseg.schedules import WEIGHT_NAMES
 
 Base = Mapping[WeightName, float]
@@ -127,7 +128,7 @@ class DwaWeights(AdaptiveWeights):
         """Keep the epoch's mean of every group's term (a group without one starts anew)."""
         means = [float(mean_terms.get(name, torch.nan)) for name in WEIGHT_NAMES]
         self.last_but_one.copy_(self.last)
-        self.last.copy_(average_over_ranks(self.last.new_tensor(means)))
+        self.last.copy_(mean_over_ranks(self.last.new_tensor(means)))
 
     def _multipliers(self, active: list[int]) -> Tensor:
         ratio = (self.last / self.last_but_one)[active]
@@ -163,8 +164,8 @@ class GradNormWeights(AdaptiveWeights):
         active, parameters = _active(base), [p for p in shared if p.requires_grad]
         losses = [terms[WEIGHT_NAMES[i]] for i in active]
         norms = [_gradient_norm(loss, parameters) for loss in losses]
-        measured = torch.stack([torch.stack(losses).detach(), torch.stack(norms)])
-        measured = average_over_ranks(measured)  # so that every process takes the same step
+        mean_losses = mean_over_ranks(torch.stack(losses).detach())
+        measured = torch.stack([mean_losses, torch.stack(norms)])
         if bool(measured.isfinite().all() & measured[1].any()):
             self._descend(active, *measured)
 
@@ -202,23 +203,20 @@ def build_adaptive(config: AdaptiveConfig | None) -> AdaptiveWeights | None:
     return None
 
 
-def average_over_ranks(tensor: Tensor) -> Tensor:
-    """Mean over the processes of a distributed run, the same on every one; else the tensor."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return tensor
-    total = tensor.clone()
-    torch.distributed.all_reduce(total)
-    return total / torch.distributed.get_world_size()
-
-
 def _active(base: Base) -> list[int]:
     return [index for index, name in enumerate(WEIGHT_NAMES) if base[name] > 0]
 
 
 def _gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
-    """Norm of the gradient of `loss` by all `parameters` together; the graph is kept."""
+    """Norm of the gradient of `loss` by all `parameters` together; the graph is kept.
+
+    On several processes it is the norm of their mean gradient, which is the global batch's.
+    """
     if not (parameters and loss.requires_grad):
         return loss.new_zeros(())
-    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    norms = [torch.linalg.vector_norm(g.float()) for g in gradients if g is not None]
-    return torch.linalg.vector_norm(torch.stack(norms)) if norms else loss.new_zeros(())
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    flat = [gradient.float().flatten() for gradient in found if gradient is not None]
+    if not flat:
+        return loss.new_zeros(())
+    norm: Tensor = torch.linalg.vector_norm(mean_over_ranks(torch.cat(flat)))
+    return norm

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attnseg.config import AlignmentLossConfig
-from attnseg.losses.segmentation import dice_loss
+from attnseg.losses.overlap import DiceLoss
 
 STD_FLOOR = 1e-4
 """Maps that vary less than this count as constant: their correlation fades to 0, and its slope,
@@ -32,7 +32,7 @@ class AlignmentLoss(nn.Module):
         self.detach = config.detach
         kinds: dict[str, nn.Module] = {
             "pearson": PearsonLoss(),
-            "dice": dice_loss(sigmoid=False, squared=True),
+            "dice": DiceLoss(squared=True),
             "mse": nn.MSELoss(),
         }
         self.term = kinds[config.kind]

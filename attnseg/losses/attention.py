@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from attnseg.config import AttentionLossConfig
+from attnseg.losses.overlap import DiceLoss
 from attnseg.losses.segmentation import (
     BinaryCrossEntropy,
     LossValue,
-    dice_loss,
     focal_loss,
     weighted_sum,
 )
@@ -34,7 +34,7 @@ class AttentionLoss(nn.Module):
             self.on_logits["bce"] = BinaryCrossEntropy(config.bce_pos_weight)
         if config.focal > 0:
             self.on_logits["focal"] = focal_loss(config.focal_gamma, config.focal_alpha)
-        self.on_map = dice_loss(sigmoid=False) if config.dice > 0 else None
+        self.on_map = DiceLoss() if config.dice > 0 else None
 
     def forward(self, attention_logits: Tensor, attention: Tensor, mask: Tensor) -> LossValue:
         """Compare attention with the ground truth, in float32.

@@ -18,7 +18,13 @@ from torch.nn import functional as F
 
 from attnseg.config import AttentionConfig
 from attnseg.errors import ConfigError
-from attnseg.models.blocks import ConvNormAct, ResidualBlock, prior_conv, upsample
+from attnseg.models.blocks import (
+    ChannelDropout,
+    ConvNormAct,
+    ResidualBlock,
+    prior_conv,
+    upsample,
+)
 
 
 def normalised_softmax(logits: Tensor, temperature: Tensor | float) -> Tensor:
@@ -60,9 +66,9 @@ class DrrAttention(Attention):
         self.temperature = Temperature(config)
         self.stack = nn.Sequential(
             ConvNormAct(1, hidden, 7),
-            nn.Dropout2d(config.dropout),
+            ChannelDropout(config.dropout),
             ConvNormAct(hidden, half, 5),
-            nn.Dropout2d(config.dropout),
+            ChannelDropout(config.dropout),
             prior_conv(half, 1, 3),
         )
 

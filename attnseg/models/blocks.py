@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnseg.processes import place
+
 Norm = Literal["group", "batch", "instance"]
 
 PRIOR_LOGIT = -4.0
@@ -38,13 +40,40 @@ class ConvNormAct(nn.Sequential):
         )
 
 
+class ChannelDropout(nn.Module):
+    """Drops whole channels of a case (Tompson, CVPR 2015), as `nn.Dropout2d` does.
+
+    Every process draws for the global batch and uses the rows of its own cases: with the same
+    seed everywhere, one process and many drop the same channels of the same cases.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape; the identity in evaluation."""
+        if not self.training or self.probability == 0.0:
+            return x
+        rank, world_size = place()
+        cases, channels = x.shape[:2]
+        drawn = torch.rand(world_size * cases, channels, 1, 1, device=x.device)
+        kept = drawn[rank * cases : (rank + 1) * cases] >= self.probability
+        scale = 1.0 / (1.0 - self.probability) if self.probability < 1.0 else 0.0
+        return x * (kept * scale).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """The probability, for print(model)."""
+        return f"{self.probability}"
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions around an identity (He et al. 2016); the shape stays."""
 
     def __init__(self, channels: int, *, norm: Norm = "group", dropout: float = 0.0) -> None:
         super().__init__()
         self.first = ConvNormAct(channels, channels, 3, norm=norm)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = ChannelDropout(dropout)
         self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.norm = norm_layer(norm, channels)
 

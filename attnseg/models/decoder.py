@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attnseg.models.blocks import ConvNormAct, Norm, SubPixelHead, upsample
+from attnseg.models.blocks import ChannelDropout, ConvNormAct, Norm, SubPixelHead, upsample
 
 
 class Decoder(nn.Module):
@@ -37,7 +37,7 @@ class Decoder(nn.Module):
             for here, skip in zip(widths[:-1], skips, strict=False)
         )
         self.mix = nn.ModuleList(ConvNormAct(2 * here, here, 3, norm=norm) for here in widths[:-1])
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = ChannelDropout(dropout)
         self.channels = widths[0]
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -53,4 +53,4 @@ class SegmentationHead(nn.Sequential):
     """(B, channels, H / 2, W / 2) -> mask logits (B, 1, H, W)."""
 
     def __init__(self, channels: int, dropout: float = 0.0) -> None:
-        super().__init__(nn.Dropout2d(dropout), SubPixelHead(channels, 2))
+        super().__init__(ChannelDropout(dropout), SubPixelHead(channels, 2))

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from attnseg.config import AttentionConfig, OriginalModelConfig
 from attnseg.errors import CheckpointError
 from attnseg.models.attention import normalised_softmax
-from attnseg.models.blocks import ConvNormAct, ResidualBlock, upsample
+from attnseg.models.blocks import ChannelDropout, ConvNormAct, ResidualBlock, upsample
 from attnseg.models.output import DualPathwayOutput, Group, SegmentationModel, check_input
 from attnseg.models.resnet import ResNet
 
@@ -38,9 +38,9 @@ def _drr_stack(config: AttentionConfig) -> nn.Sequential:
     hidden = config.hidden_channels
     return nn.Sequential(
         conv_norm_act(1, hidden, 7),
-        nn.Dropout2d(config.dropout),
+        ChannelDropout(config.dropout),
         conv_norm_act(hidden, hidden // 2, 5),
-        nn.Dropout2d(config.dropout),
+        ChannelDropout(config.dropout),
         nn.Conv2d(hidden // 2, 1, 3, padding=1),
     )
 
@@ -184,17 +184,17 @@ class OriginalModel(SegmentationModel):
         channels = self.encoder.channels[-1]
         self.nodule = NoduleBranch(self.encoder)
         self.adapt = nn.Sequential(
-            conv_norm_act(channels, 256, 3), nn.Dropout2d(0.2), conv_norm_act(256, 128, 1)
+            conv_norm_act(channels, 256, 3), ChannelDropout(0.2), conv_norm_act(256, 128, 1)
         )
         self.join = nn.Conv2d(128 + 64, 128, 1)
         self.attention = _build_attention(attention, channels)
         self.has_attention = self.attention is not None
         self.head = nn.Sequential(
             conv_norm_act(128, 64, 3),
-            nn.Dropout2d(0.2),
+            ChannelDropout(0.2),
             _Upsample(2),
             conv_norm_act(64, 32, 3),
-            nn.Dropout2d(0.1),
+            ChannelDropout(0.1),
             _Upsample(2),
             conv_norm_act(32, 16, 3),
             _Upsample(8),

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from attnseg.config import DwaConfig, GradNormConfig, UncertaintyConfig, WeightName
 from attnseg.losses import AdaptiveWeights, build_adaptive
-from attnseg.losses.adaptive import average_over_ranks
 
 BASE: dict[WeightName, float] = {"segmentation": 1.0, "attention": 0.5, "alignment": 0.1}
 NO_ALIGNMENT = BASE | {"alignment": 0.0}
@@ -259,8 +258,3 @@ def test_ranks_stay_equal(tmp_path: Path) -> None:
         alone.step(linear_terms(shared, 1.0, 2.0, 2.0), BASE, [shared])
     assert first[0] == pytest.approx(numbers(alone))
     assert first[1] != pytest.approx([1.0] * 3)
-
-
-def test_without_processes_the_average_is_the_tensor() -> None:
-    tensor = torch.tensor([1.0, 2.0])
-    assert average_over_ranks(tensor) is tensor
