@@ -1,7 +1,8 @@
-"""`python -m attnseg` is `attnseg`."""
+"""`python -m attnseg`: what torchrun and srun start."""
 
 import sys
 
 from attnseg.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

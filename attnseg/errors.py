@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 FAILED = 1
 """The exit code of a run that failed by itself."""
@@ -42,3 +43,17 @@ class DataError(UserError):
 
 class NonFiniteLossError(RuntimeError):
     """A loss term became NaN or infinite during training (not the user's mistake: exit code 1)."""
+
+
+class WriteError(OSError):
+    """A file could not be written (exit code 1): the disk is full, say. The old one is intact."""
+
+    def __init__(self, path: Path, cause: OSError) -> None:
+        super().__init__(cause.errno, cause.strerror or str(cause), str(path))
+
+    def __str__(self) -> str:
+        """One line: the file, why, and what to do."""
+        return (
+            f"{self.filename} could not be written ({self.strerror}); what was there before is "
+            "intact. Make room, or choose another place, and give the same command again"
+        )

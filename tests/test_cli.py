@@ -79,7 +79,7 @@ def test_help_and_config_errors_import_nothing_heavy(arguments: list[str]) -> No
         (["data.patch.size=33"], "data.patch.size"),
         (["model.encoder.weights=/x.pt"], "model.encoder: weights: the light encoder"),
         (["run.name=a/b"], "run.name"),
-        (["run.resume=/does/not/exist"], "run.resume=/does/not/exist"),
+        (["resume=/does/not/exist"], "resume=/does/not/exist"),
         (["--config-dir=/does/not/exist"], "/does/not/exist"),
         (["schedule=none,nothing", "-m"], "nothing"),
         (["seed=1", "--cfg", "job", "optim.lr=[1,"], "[1,"),

@@ -100,7 +100,7 @@ def test_a_resume_of_another_configuration_lists_the_differences(
     finished: RunFolder, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=r"optim\.lr: 0\.001 -> 0\.005"):
-        fit(configure(tmp_path, "optim.lr=5e-3", f"run.resume={finished.last}"))
+        fit(configure(tmp_path, "optim.lr=5e-3", f"resume={finished.last}"))
 
 
 def test_the_same_run_twice_is_the_same_to_the_bit(finished: RunFolder, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_run_that_goes_on_elsewhere_takes_its_past_along(
     finished: RunFolder, tmp_path: Path
 ) -> None:
     there = RunFolder(tmp_path / "there")
-    assert fit(configure(there.path, f"run.resume={finished.path}")) == 0
+    assert fit(configure(there.path, f"resume={finished.path}")) == 0
     assert [row["epoch"] for row in read_ledger(there.ledger)] == ["1", "2"]
     assert there.best.read_bytes() == finished.best.read_bytes()
 

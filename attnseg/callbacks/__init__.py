@@ -9,7 +9,7 @@ from attnseg.callbacks.alignment_metrics import AlignmentMetricsCallback
 from attnseg.callbacks.checkpointing import Checkpointing
 from attnseg.callbacks.distributed import EvenValidation
 from attnseg.callbacks.early_stopping import PhaseEarlyStopping
-from attnseg.callbacks.interruption import Interruption
+from attnseg.callbacks.interruption import Interruption, StopRequest
 from attnseg.callbacks.ledger import LedgerWriter
 from attnseg.callbacks.non_finite import StopOnNonFinite
 from attnseg.callbacks.overlays import Overlays
@@ -19,7 +19,7 @@ from attnseg.config import TrainConfig
 from attnseg.runs.folder import RunFolder
 
 
-def build_callbacks(config: TrainConfig, folder: RunFolder) -> list[Callback]:
+def build_callbacks(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> list[Callback]:
     """The callbacks of a run, in the order in which their hooks must run.
 
     EMA swaps its weights in before validation, so it comes first; the ledger writes what the
@@ -42,4 +42,4 @@ def build_callbacks(config: TrainConfig, folder: RunFolder) -> list[Callback]:
         callbacks.append(PhaseEarlyStopping(settings.early_stopping))
     if config.trainer.progress_bar:
         callbacks.append(progress_bar())
-    return [*callbacks, Interruption(), Checkpointing(settings.checkpoint, folder)]
+    return [*callbacks, Interruption(stop), Checkpointing(settings.checkpoint, folder)]

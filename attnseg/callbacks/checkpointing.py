@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from attnseg.callbacks.interruption import between_steps
 from attnseg.callbacks.monitoring import better, monitored
 from attnseg.config import CheckpointConfig
 from attnseg.runs.folder import RunFolder
@@ -30,9 +31,9 @@ class Checkpointing(pl.callbacks.Checkpoint):
     ) -> None:
         """Save mid-epoch where asked; the epoch's last step is left to the epoch's end."""
         every = self.config.every_n_steps
-        if every is None or batch_idx + 1 >= trainer.num_training_batches:
+        if every is None or not between_steps(trainer, batch_idx):
             return
-        if trainer.global_step and trainer.global_step % every == 0:
+        if trainer.global_step % every == 0:
             trainer.save_checkpoint(self.folder.last)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -13,44 +15,69 @@ from attnseg.callbacks.monitoring import tell
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-class Interrupted(Exception):
-    """The run was asked to stop, has saved last.ckpt and can be resumed."""
+class Interrupted(BaseException):
+    """The run was asked to stop, and can be resumed.
+
+    Not an Exception: it can strike while a case is decoded, and is not what is wrong with it.
+    """
 
 
-class Interruption(pl.Callback):
-    """On Ctrl-C, SIGTERM or SIGUSR1: finish the step, save last.ckpt, stop. A second Ctrl-C
-    stops at once.
+class StopRequest:
+    """Hears Ctrl-C, SIGTERM and SIGUSR1 from a run's first moment to its last.
 
-    Lightning itself saves nothing on SIGTERM and exits with 0.
+    Lightning itself saves nothing on SIGTERM and exits with 0. While nothing is trained yet a
+    signal stops at once; then the step is finished and saved; once training is over the report
+    is finished. A second Ctrl-C stops at once.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.preparing = True
         self._previous: dict[int, Any] = {}
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Install the handlers (Python allows it in the main thread only)."""
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Install the handlers (Python allows it in the main thread only); give them back."""
         try:
             self._previous = {s: signal.signal(s, self._receive) for s in SIGNALS}
         except ValueError:
             self._previous = {}
+        try:
+            yield
+        finally:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Again: Lightning has wrapped the handlers by now, and its own ends a run unsaved."""
+    def insist(self) -> None:
+        """Install the handlers again: Lightning wraps them, and its own end a run unsaved."""
         for number in self._previous:
             signal.signal(number, self._receive)
 
-    def release(self) -> None:
-        """Give the handlers back; after a failure Lightning calls no hook for it."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+        if self.preparing:
+            raise Interrupted(f"{signal.Signals(number).name}: stopped before the first step")
+        tell(f"{signal.Signals(number).name}: finishing this step, then saving and stopping")
+
+
+class Interruption(pl.Callback):
+    """Where a stop is asked for: finish the step, save last.ckpt, stop; all ranks together."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self.stop = stop
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """From here on there is something to save."""
+        self.stop.insist()
+        self.stop.preparing = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save and stop mid-epoch; after its last step the epoch is finished first."""
-        if batch_idx + 1 < trainer.num_training_batches and self._asked(trainer):
+        if between_steps(trainer, batch_idx) and self._asked(trainer):
             callback = trainer.checkpoint_callback
             trainer.save_checkpoint(callback.folder.last)  # type: ignore[union-attr]
             self._stop(trainer)
@@ -60,15 +87,9 @@ class Interruption(pl.Callback):
         if trainer.global_step and self._asked(trainer):
             self._stop(trainer)
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = number
-        tell(f"{signal.Signals(number).name}: finishing this step, then saving and stopping")
-
     def _asked(self, trainer: pl.Trainer) -> bool:
         """Whether any rank was asked: they must stop at the same step."""
-        asked = self.received is not None
+        asked = self.stop.received is not None
         if trainer.world_size > 1:
             return bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
         return asked
@@ -77,3 +98,13 @@ class Interruption(pl.Callback):
         raise Interrupted(
             f"interrupted in epoch {trainer.current_epoch + 1}, step {trainer.global_step}; saved"
         )
+
+
+def between_steps(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether the state after this batch can be saved and gone on from exactly.
+
+    Not while gradients accumulate, since they are in no checkpoint; and not on an epoch's last
+    batch: a resume there would skip the epoch's validation.
+    """
+    done = batch_idx + 1
+    return done < trainer.num_training_batches and done % trainer.accumulate_grad_batches == 0

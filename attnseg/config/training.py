@@ -132,7 +132,9 @@ class RunConfig(Section):
     root: str = "runs"
     dir: str | None = None  # null: <root>/<name>-<identity>
     name: RunName | None = None  # null: made of data, model, attention, schedule and seed
-    resume: str = "auto"  # auto | none | a run folder | a .ckpt
+    max_restarts: Annotated[int, Field(ge=0)] = 3  # of a group of which a process fell
+    grace_s: Positive = 120  # a stopping group has to finish its step and save
+    slurm_requeue: bool = True  # on SIGUSR1 (sbatch --signal=USR1@120), as Lightning does
     sweep: SweepMembership | None = None
 
 
@@ -140,6 +142,10 @@ class TrainConfig(Section):
     """Everything `attnseg train` needs."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    resume: str = "auto"  # auto | none | a run folder | a .ckpt
+    fork: str | None = None  # go on from this checkpoint under a changed configuration
+    warmstart: str | None = None  # begin with these weights
+    origin: str | None = None  # digest of what fork or warmstart names; the run fills it in
     data: AnyData
     model: AnyModel
     attention: AttentionConfig

@@ -29,7 +29,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         """Save so that `path` is always either the old checkpoint or the new one, whole."""
         assert storage_options is None, "a local file takes no storage options"
-        write_atomically(Path(path), lambda stream: torch.save(checkpoint, stream))
+        save_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
@@ -76,6 +76,11 @@ class LoadedCheckpoint:
                 f"({self.config.model.name}): {'; '.join(parts)}"
             )
         model.load_state_dict(self.weights)
+
+
+def save_checkpoint(content: dict[str, Any], path: Path) -> None:
+    """Write a .ckpt, whole or not at all."""
+    write_atomically(path, lambda stream: torch.save(content, stream))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -126,18 +131,18 @@ def find_checkpoint(spec: str, key: str = "checkpoint") -> Path:
     if not path.is_file():
         raise CheckpointError(
             f"{key}={spec}: no such file or folder; give a run folder or a .ckpt"
-            + (" or .safetensors" if key == "checkpoint" else "")
+            + (" or .safetensors" if key in ("checkpoint", "warmstart") else "")
         )
     return path
 
 
-def load_checkpoint(spec: str) -> LoadedCheckpoint:
-    """Load a run folder, a .ckpt or a .safetensors.
+def load_checkpoint(spec: str, key: str = "checkpoint") -> LoadedCheckpoint:
+    """Load a run folder, a .ckpt or a .safetensors, named by a configuration key.
 
     Raises:
         CheckpointError: none there, unreadable, not made by attnseg, or of another version.
     """
-    path = find_checkpoint(spec)
+    path = find_checkpoint(spec, key)
     if path.suffix == ".safetensors":
         record, weights = _read_safetensors(path)
         epoch = record.get("epoch")

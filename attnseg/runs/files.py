@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from attnseg.errors import ConfigError
+from attnseg.errors import ConfigError, WriteError
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -16,17 +17,45 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
     The temporary file is beside the target, never in TMPDIR: a rename across file systems
     would be a copy, which a kill can cut in half.
+
+    Raises:
+        WriteError: the disk is full, or the place cannot be written to; the target is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise WriteError(path, error) from error
+    except RuntimeError as error:  # torch.save's archive closes with one of its own
+        if isinstance(error.__context__, OSError):
+            raise WriteError(path, error.__context__) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed process left half written; nobody else may be writing there."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            path.unlink()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last through a power failure; some file systems do not know this."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def make_folder(folder: Path, key: str) -> None:

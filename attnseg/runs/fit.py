@@ -6,7 +6,7 @@ import shutil
 import sys
 import traceback
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from attnseg.callbacks.interruption import Interrupted, Interruption
+from attnseg.callbacks.interruption import Interrupted, StopRequest
 from attnseg.callbacks.monitoring import refuse_unknown, tell
 from attnseg.config import TrainConfig
 from attnseg.data.datamodule import AttnSegDataModule
@@ -26,13 +26,17 @@ from attnseg.errors import (
     DataError,
     NonFiniteLossError,
     UserError,
+    WriteError,
 )
 from attnseg.metrics.collection import ValidationMetrics
 from attnseg.module import AttnSegModule
 from attnseg.runs.files import make_folder
 from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_foreign
+from attnseg.runs.group import first_of_group
 from attnseg.runs.identity import run_identity, run_name
-from attnseg.runs.resume import adopt, refuse_other_data, resume_point
+from attnseg.runs.origin import fork, warm_start, with_origin
+from attnseg.runs.resume import adopt, refuse_other_data, restarted, resume_point
+from attnseg.runs.slurm import requeue_if_asked
 from attnseg.runs.trainer import build_trainer
 from attnseg.schedules import Schedule
 
@@ -43,24 +47,50 @@ def fit(config: TrainConfig) -> int:
     Returns:
         0 finished, 1 failed, 2 the user's mistake, 75 interrupted and resumable.
     """
+    if restarted():
+        config = config.model_copy(update={"resume": "auto"})
+    config = with_origin(config)
     folder = folder_of(config)
-    refuse_foreign(folder, run_identity(config))
+    stop = StopRequest()
+    with stop.listening():
+        try:
+            return _train(config, folder, stop)
+        except Interrupted as request:
+            _end(folder, "interrupted", reason=str(request))
+            tell(f"{request}\nthe same command goes on from there: {folder.path}")
+            if config.run.slurm_requeue and first_of_group():
+                requeue_if_asked(stop.received)
+            return INTERRUPTED
+        except (SystemExit, KeyboardInterrupt):  # Lightning makes the one of the other
+            _end(folder, "interrupted", reason="stopped at once")
+            tell(f"stopped at once; the same command goes on from the last save: {folder.path}")
+            return INTERRUPTED
+        except (WriteError, NonFiniteLossError) as error:
+            _end(folder, "failed", reason=str(error))
+            print(f"attnseg train: {error}", file=sys.stderr)
+            return FAILED
+
+
+def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
+    """Everything before Lightning's part, and that."""
+    refuse_foreign(folder, config)
     data = AttnSegDataModule(config.data, config.seed)
-    if config.run.resume != "none":
+    if config.resume != "none":
         refuse_other_data(folder.read_status().get("data"), data.fingerprint, folder.path)
-    if config.run.resume == "auto" and _is_finished(config, folder):
-        tell(f"this run is finished: {folder.path} (run.resume=none trains it again)")
+    if config.resume == "auto" and _is_finished(config, folder):
+        tell(f"this run is finished: {folder.path} (resume=none trains it again)")
         return 0
     start = resume_point(config, folder, data.fingerprint)
     _quieten()
     if config.trainer.num_threads:
         torch.set_num_threads(config.trainer.num_threads)
-    trainer = build_trainer(config, folder)
+    trainer = build_trainer(config, folder, stop)
     module = AttnSegModule(config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that nothing is measured yet
         validation = ValidationMetrics(has_attention=module.model.has_attention)
         refuse_unknown(config.callbacks, validation.compute())
+    began = {} if start else _first_weights(config, module)
     if config.trainer.channels_last:
         module.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.trainer.compile:
@@ -75,10 +105,14 @@ def fit(config: TrainConfig) -> int:
             stack.enter_context(folder.held())
             if start is None:
                 _clear(folder)
+                if config.fork:
+                    began = {"fork": fork(config, folder, data.record)}
             else:
                 adopt(start, folder)
-            _begin(folder, config, data.record, resumed=start is not None)
-        return _fit(trainer, module, data, folder, start)
+            _begin(folder, config, data.record, began, resumed=start is not None)
+        if start is None and config.fork:
+            start = folder.last  # which rank zero has made, before the ranks meet
+        return _fit(trainer, module, data, folder, start, stop)
 
 
 def _fit(
@@ -87,38 +121,39 @@ def _fit(
     data: AttnSegDataModule,
     folder: RunFolder,
     start: Path | None,
+    stop: StopRequest,
 ) -> int:
     """Lightning's part, and what its end means for the run's status; returns the exit code."""
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
-    except Interrupted as stop:
-        _end(folder, "interrupted", reason=str(stop))
-        tell(f"{stop}\nthe same command goes on from there: {folder.path}")
-        return INTERRUPTED
-    except SystemExit:  # how Lightning passes on a second Ctrl-C
-        _end(folder, "interrupted", reason="stopped at once")
-        tell(f"stopped at once; the same command goes on from the last save: {folder.path}")
-        return INTERRUPTED
-    except UserError as error:
-        _end(folder, "failed", reason=str(error))
-        raise
     except MisconfigurationException as error:
         _end(folder, "failed", reason=str(error))
         raise ConfigError(f"trainer: {error}") from None
-    except NonFiniteLossError as error:
-        _end(folder, "failed", reason=str(error))
-        print(f"attnseg train: {error}", file=sys.stderr)
-        return FAILED
+    except (WriteError, NonFiniteLossError):
+        raise
     except Exception as error:
         _end(folder, "failed", reason=f"{type(error).__name__}: {error}")
-        (folder.path / "traceback.txt").write_text(traceback.format_exc())
+        if not isinstance(error, UserError):
+            _keep_traceback(folder, trainer.global_rank)
         raise
     finally:
-        _let_go(trainer)
+        stop.insist()  # Lightning gives back what it found, in its own way
+        stop.preparing = False
+        _let_go()
     _end(folder, "finished", reason="early stopping" if trainer.should_stop else "all epochs")
     if trainer.is_global_zero:
         _report(folder)
     return 0
+
+
+def _first_weights(config: TrainConfig, module: AttnSegModule) -> dict[str, Any]:
+    """Warm-start where asked; what the status records of it."""
+    if config.warmstart is None:
+        return {}
+    record = warm_start(config, module.model)
+    fresh = f"; fresh: {', '.join(record['fresh'])}" if record["fresh"] else ""
+    tell(f"warm start from {record['from']}: {record['taken']} of {record['of']} tensors{fresh}")
+    return {"warmstart": record}
 
 
 def _is_finished(config: TrainConfig, folder: RunFolder) -> bool:
@@ -145,18 +180,28 @@ def _refuse_lesionless(record: dict[str, Any]) -> None:
         )
 
 
-def _let_go(trainer: pl.Trainer) -> None:
-    """Leave nothing behind for the next run of a sweep: signal handlers, a run of W&B."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Interruption):
-            callback.release()
+def _let_go() -> None:
+    """Leave no run of W&B behind for the next run of a sweep."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish()
 
 
+def _keep_traceback(folder: RunFolder, rank: int) -> None:
+    name = f"traceback-rank{rank}.txt" if rank else "traceback.txt"
+    with suppress(OSError):
+        (folder.path / name).write_text(traceback.format_exc())
+
+
 @rank_zero_only
-def _begin(folder: RunFolder, config: TrainConfig, data: dict[str, Any], *, resumed: bool) -> None:
+def _begin(
+    folder: RunFolder,
+    config: TrainConfig,
+    data: dict[str, Any],
+    began: dict[str, Any],
+    *,
+    resumed: bool,
+) -> None:
     identity = run_identity(config)
     folder.write_config(config)
     started = {} if resumed else {"started": now()}
@@ -167,6 +212,7 @@ def _begin(folder: RunFolder, config: TrainConfig, data: dict[str, Any], *, resu
         reason=None,
         data={key: value for key, value in data.items() if key != "train_patients"},
         **started,
+        **began,
         **environment(),
     )
     tell(f"{'going on with' if resumed else 'run'} {run_name(config)} ({identity}): {folder.path}")
@@ -174,7 +220,9 @@ def _begin(folder: RunFolder, config: TrainConfig, data: dict[str, Any], *, resu
 
 @rank_zero_only
 def _end(folder: RunFolder, state: str, reason: str) -> None:
-    folder.update_status(state=state, reason=reason, ended=now())
+    """Note how it ended; a full disk must not hide why, and there may be no folder yet."""
+    if folder.status.is_file():
+        folder.try_update_status(state=state, reason=reason, ended=now())
 
 
 @rank_zero_only
@@ -192,7 +240,7 @@ def _report(folder: RunFolder) -> None:
 @rank_zero_only
 def _clear(folder: RunFolder) -> None:
     """Remove what an earlier attempt at the same run left; nothing else in the folder."""
-    for path in (folder.ledger, folder.status, folder.path / "traceback.txt"):
+    for path in (folder.ledger, folder.status, *folder.path.glob("traceback*.txt")):
         path.unlink(missing_ok=True)
     for path in (folder.last.parent, folder.report):
         shutil.rmtree(path, ignore_errors=True)

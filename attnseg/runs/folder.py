@@ -9,17 +9,17 @@ import platform
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from attnseg.config import TrainConfig
+from attnseg.config import TrainConfig, validate
 from attnseg.errors import ConfigError
-from attnseg.runs.files import write_json, write_text
-from attnseg.runs.identity import run_identity, run_name
+from attnseg.runs.files import remove_temporaries, write_json, write_text
+from attnseg.runs.identity import defining_part, differences, run_identity, run_name
 
 
 @dataclass(frozen=True)
@@ -62,24 +62,30 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Keep other processes from training in this folder; a killed one lets go by itself.
 
+        The lock is the system's, on a file that stays: were it removed, a process that had
+        opened the old one and a process that made a new one could both hold it. What a killed
+        process left half written is removed.
+
         Raises:
             ConfigError: another process is training in it.
         """
-        path = self.path / ".lock"
-        with path.open("w") as stream:
+        with (self.path / ".lock").open("a+") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                stream.seek(0)
                 raise ConfigError(
-                    f"{self.path}: another process is training this run; wait for it, or choose "
-                    "another run.dir"
+                    f"{self.path}: another process is training this run ({stream.read().strip()})"
+                    "; wait for it, or choose another run.dir"
                 ) from None
             except OSError:  # a file system without locks
                 pass
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+            stream.flush()
+            for folder in (self.path, self.last.parent, self.report):
+                remove_temporaries(folder)
+            yield
 
     def write_config(self, config: TrainConfig) -> None:
         """Write config.yaml."""
@@ -99,6 +105,11 @@ class RunFolder:
         """Change some keys of status.json."""
         write_json(self.status, {**self.read_status(), "updated": now(), **changes})
 
+    def try_update_status(self, **changes: Any) -> None:
+        """The same, where a status that cannot be written must not hide what happened."""
+        with suppress(OSError):
+            self.update_status(**changes)
+
 
 def folder_of(config: TrainConfig) -> RunFolder:
     """The folder a configuration's run lives in: the same configuration, the same folder."""
@@ -107,18 +118,37 @@ def folder_of(config: TrainConfig) -> RunFolder:
     return RunFolder(Path(config.run.root) / f"{run_name(config)}-{run_identity(config)}")
 
 
-def refuse_foreign(folder: RunFolder, identity: str) -> None:
+def refuse_foreign(folder: RunFolder, config: TrainConfig) -> None:
     """Refuse a folder that holds another run.
 
     Raises:
-        ConfigError: status.json there carries another identity.
+        ConfigError: status.json there carries another identity; lists every key that differs.
     """
-    theirs = folder.read_status().get("id")
-    if theirs is not None and theirs != identity:
-        raise ConfigError(
-            f"run.dir={folder.path} holds another run (id {theirs}, this one is {identity}); "
-            "choose another folder, or delete that one"
+    theirs, ours = folder.read_status().get("id"), run_identity(config)
+    if theirs in (None, ours):
+        return
+    lines = [f"  - {line}" for line in _differences(folder, config)]
+    raise ConfigError(
+        "\n".join(
+            [
+                f"run.dir={folder.path} holds another run (id {theirs}, this one is {ours})"
+                + (". What defines the run differs (there -> this command):" if lines else ";"),
+                *lines,
+                "give the same values, choose another folder, or delete that one",
+            ]
         )
+    )
+
+
+def _differences(folder: RunFolder, config: TrainConfig) -> list[str]:
+    """Key by key, or nothing where config.yaml there cannot be read."""
+    import yaml
+
+    try:
+        theirs = validate(yaml.safe_load(folder.config.read_text()), TrainConfig)
+    except (OSError, TypeError, ValueError, yaml.YAMLError, ConfigError):
+        return []
+    return differences(defining_part(config), defining_part(theirs))
 
 
 def now() -> str:

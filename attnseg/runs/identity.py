@@ -9,8 +9,11 @@ from typing import Any
 from attnseg.config import TrainConfig
 
 # Where a run computes, shows and stores things does not define it; everything else does.
-_FREE = {
+_FREE: dict[str, tuple[str, ...] | None] = {
     "run": None,
+    "resume": None,
+    "fork": None,  # a path; what it led to is in `origin`
+    "warmstart": None,
     "logger": None,
     "data": ("root", "cache_dir", "num_workers", "eval_batch_size", "scans_csv"),
     "callbacks": ("overlays",),

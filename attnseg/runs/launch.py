@@ -2,25 +2,64 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import uuid
 from pathlib import Path
 
 import yaml
 
 from attnseg.config import TrainConfig, validate
-from attnseg.errors import INTERRUPTED, USER_MISTAKE, ConfigError, UserError
+from attnseg.errors import FAILED, USER_MISTAKE, ConfigError, UserError
 from attnseg.runs.files import make_folder, write_text
-from attnseg.runs.folder import folder_of
+from attnseg.runs.folder import RunFolder, folder_of
+from attnseg.runs.group import FELL, die_with_launcher, first_of_group, group, run_group
+
+WORKER = "attnseg.runs.launch"
+"""The module that every process of a group runs."""
 
 
-def inside_group() -> bool:
-    """Whether this process already is one of a group (torchrun, or SLURM tasks)."""
-    torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-    slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1
-    return torchrun or slurm
+def launch(config: TrainConfig) -> int:
+    """Run a training to its end.
+
+    Several processes are started by torchrun from the frozen, resolved configuration, so that
+    no rank composes anything anew (Lightning's own launcher would re-run the command, and a
+    Hydra multirun with it). When one of them is killed, all start again from the last
+    checkpoint, at most `run.max_restarts` times.
+
+    Returns:
+        0 finished, 1 failed, 2 the user's mistake, 75 interrupted and resumable.
+    """
+    if config.fork or config.warmstart:
+        from attnseg.runs.origin import with_origin  # brings torch along
+
+        config = with_origin(config)
+    if group() is not None:
+        return _fit(config)
+    count = processes_wanted(config)
+    if config.trainer.num_nodes > 1:
+        raise ConfigError(
+            f"trainer.num_nodes={config.trainer.num_nodes}: start it on every node, by srun or by "
+            f"torchrun --nnodes {config.trainer.num_nodes} --nproc-per-node {count} --rdzv-backend "
+            "c10d --rdzv-endpoint HOST:PORT -m attnseg train ..."
+        )
+    if count == 1:
+        return _fit(config)
+    folder = folder_of(config)
+    make_folder(folder.path, "run.dir" if config.run.dir else "run.root")
+    for attempt in range(config.run.max_restarts + 1):
+        if attempt:
+            print(f"a process was killed; restart {attempt} from the last checkpoint", flush=True)
+            config = config.model_copy(update={"resume": "auto"})
+        code = run_group(count, ["-m", WORKER, str(_freeze(config, folder))], config.run.grace_s)
+        if code != FELL:
+            return code
+    folder.try_update_status(state="failed", reason="a process was killed once too often")
+    print(
+        f"attnseg train: a process was killed again (run.max_restarts={config.run.max_restarts}); "
+        f"the same command goes on from the last checkpoint: {folder.path}",
+        file=sys.stderr,
+    )
+    return FAILED
 
 
 def processes_wanted(config: TrainConfig) -> int:
@@ -54,66 +93,31 @@ def processes_wanted(config: TrainConfig) -> int:
     return count
 
 
-def launch(config: TrainConfig) -> int:
-    """Run a training to its end.
-
-    Several processes are started by torchrun from the frozen, resolved configuration, so that
-    no rank composes anything anew (Lightning's own launcher would re-run the command, and a
-    Hydra multirun with it).
-
-    Returns:
-        The exit code.
-    """
-    count = processes_wanted(config)
-    if count == 1 or inside_group():
-        from attnseg.runs.fit import fit
-
-        return fit(config)
-    folder = folder_of(config)
-    make_folder(folder.path, "run.dir" if config.run.dir else "run.root")
-    frozen = folder.path / "launch.yaml"
-    write_text(frozen, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    return _run_group(count, frozen)
-
-
-def _run_group(count: int, frozen: Path) -> int:
-    """Start `count` processes on this machine and wait for them; the first failure's exit code."""
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    # Its own account of a failed child is a page of tracebacks; ours is the exit code.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    settings = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        start_method="spawn",
-    )
-    try:
-        elastic_launch(settings, sys.executable)("-m", "attnseg.runs.launch", str(frozen))
-    except ChildFailedError as error:
-        return max(1, next(iter(error.failures.values())).exitcode)
-    except SignalException:
-        return INTERRUPTED
-    return 0
-
-
 def worker(frozen: Path) -> int:
     """One process of a group: train from the frozen configuration."""
-    from attnseg.runs.fit import fit
-
+    die_with_launcher()
     try:
-        return fit(validate(yaml.safe_load(frozen.read_text()), TrainConfig))
+        return _fit(validate(yaml.safe_load(frozen.read_text()), TrainConfig))
     except UserError as error:
-        if os.environ.get("RANK", "0") == "0":
+        if first_of_group():
             print(f"attnseg train: {error}", file=sys.stderr)
         return USER_MISTAKE
+    except Exception as error:  # its traceback is in the run folder
+        rank = os.environ.get("RANK", "0")
+        print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _fit(config: TrainConfig) -> int:
+    from attnseg.runs.fit import fit
+
+    return fit(config)
+
+
+def _freeze(config: TrainConfig, folder: RunFolder) -> Path:
+    frozen = folder.path / "launch.yaml"
+    write_text(frozen, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    return frozen
 
 
 if __name__ == "__main__":

@@ -1,18 +1,24 @@
-"""Where a run begins: afresh, or where it stopped."""
+"""Where a run goes on: at its own last checkpoint, or at one it is given."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from attnseg.config import TrainConfig
+from attnseg.config import TrainConfig, validate
 from attnseg.errors import ConfigError
 from attnseg.runs.checkpoints import KEY, find_checkpoint, read_checkpoint
 from attnseg.runs.files import write_atomically
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import defining_part, differences, run_identity
+
+
+def restarted() -> bool:
+    """Whether torchrun started this process again after one of its group fell."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def refuse_other_data(record: object, fingerprint: str, place: Path) -> None:
@@ -30,7 +36,7 @@ def refuse_other_data(record: object, fingerprint: str, place: Path) -> None:
     if theirs not in (None, fingerprint):
         raise ConfigError(
             f"{place} is of a run on other cases than those in data.root; choose another run.dir "
-            "or run.name, or run.resume=none to start afresh there"
+            "or run.name, or resume=none to start afresh there"
         )
 
 
@@ -40,9 +46,9 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Pa
     Raises:
         ConfigError: the checkpoint is of a run that another configuration defines (every key
             that differs is listed), or of other cases.
-        CheckpointError: `run.resume` names none, or one that cannot be read.
+        CheckpointError: `resume` names none, or one that cannot be read.
     """
-    wanted = config.run.resume
+    wanted = config.resume
     if wanted == "none":
         return None
     if wanted == "auto":
@@ -50,26 +56,18 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Pa
             return None
         path = folder.last
     else:
-        given = Path(wanted)
-        last = RunFolder(given).last
-        path = last if given.is_dir() and last.is_file() else find_checkpoint(wanted, "run.resume")
-    content = read_checkpoint(path)
-    record = content.get(KEY)
-    if not isinstance(record, dict) or "optimizer_states" not in content:
-        raise ConfigError(
-            f"run.resume: {path} is no checkpoint of attnseg's training; give a run folder, or "
-            "run.resume=none to start afresh"
-        )
+        path = newest_checkpoint(wanted, "resume")
+    content = training_checkpoint(path, "resume")
+    record = content[KEY]
     if record.get("identity") != run_identity(config):
-        theirs = _defining(record)
-        lines = differences(defining_part(config), theirs)
         raise ConfigError(
             "\n".join(
                 [
                     f"cannot resume {path}: it is of another run. What defines the run differs "
                     "(checkpoint -> this command):",
-                    *(f"  - {line}" for line in lines),
-                    "give the same values, another run.dir, or run.resume=none to start afresh",
+                    *(f"  - {line}" for line in changes(config, record)),
+                    f"give the same values, fork={path} to go on from it under the changed ones, "
+                    "another run.dir, or resume=none to start afresh",
                 ]
             )
         )
@@ -77,28 +75,63 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Pa
     return path
 
 
+def newest_checkpoint(spec: str, key: str) -> Path:
+    """The file that a run folder (its last.ckpt) or a path means.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    last = RunFolder(Path(spec)).last
+    return last if last.is_file() else find_checkpoint(spec, key)
+
+
+def training_checkpoint(path: Path, key: str) -> dict[str, Any]:
+    """Read a checkpoint that training can go on from.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        ConfigError: it holds no optimizer, or was not written by attnseg.
+    """
+    content = read_checkpoint(path)
+    if not isinstance(content.get(KEY), dict) or "optimizer_states" not in content:
+        raise ConfigError(
+            f"{key}: {path} is no checkpoint of attnseg's training; give a run folder or its "
+            "last.ckpt (warmstart= takes weights alone)"
+        )
+    return content
+
+
+def changes(config: TrainConfig, record: dict[str, Any]) -> list[str]:
+    """Key by key, in what this configuration differs from a checkpoint's: `key: old -> new`."""
+    theirs = defining_part(validate(record["config"], TrainConfig))
+    return differences(defining_part(config), theirs)
+
+
+def home_of(checkpoint: Path) -> RunFolder:
+    """The run folder a checkpoint lies in."""
+    parent = checkpoint.parent
+    return RunFolder(parent.parent if parent.name == "checkpoints" else parent)
+
+
 def adopt(start: Path, folder: RunFolder) -> None:
     """Take over what another folder knows of the run: the checkpoints and the ledger.
 
     Without them a run that goes on elsewhere would lack its first epochs, and its best.ckpt.
     """
-    home = RunFolder(start.parent.parent if start.parent.name == "checkpoints" else start.parent)
+    home = home_of(start)
     if home.path.resolve() == folder.path.resolve():
         return
     pairs = ((start, folder.last), (home.best, folder.best), (home.ledger, folder.ledger))
     for source, target in pairs:
         if source.is_file():
-            write_atomically(target, partial(_pour, source))
+            copy_atomically(source, target)
+
+
+def copy_atomically(source: Path, target: Path) -> None:
+    """Copy a file so that the target is never half written."""
+    write_atomically(target, partial(_pour, source))
 
 
 def _pour(source: Path, stream: IO[bytes]) -> None:
     with source.open("rb") as content:
         shutil.copyfileobj(content, stream)
-
-
-def _defining(record: dict[str, object]) -> dict[str, object]:
-    from attnseg.config import validate
-
-    config = record["config"]
-    assert isinstance(config, dict)
-    return defining_part(validate(config, TrainConfig))

@@ -6,20 +6,26 @@ import os
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
 
 from attnseg.callbacks import build_callbacks
+from attnseg.callbacks.interruption import StopRequest
 from attnseg.config import TrainConfig
 from attnseg.errors import ConfigError
 from attnseg.runs.checkpoints import AtomicCheckpointIO
 from attnseg.runs.folder import RunFolder
+from attnseg.runs.group import group
 from attnseg.runs.identity import run_identity, run_name
 from attnseg.schedules import Schedule
 
 
-def build_trainer(config: TrainConfig, folder: RunFolder) -> pl.Trainer:
-    """The Trainer of a run.
+def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> pl.Trainer:
+    """The Trainer of a run, which a request can stop.
 
     Raises:
         ConfigError: Lightning refuses a value (an accelerator that is not there, say).
@@ -37,8 +43,8 @@ def build_trainer(config: TrainConfig, folder: RunFolder) -> pl.Trainer:
             max_epochs=min(total, settings.max_epochs or total),
             gradient_clip_val=config.optim.gradient_clip_norm,
             gradient_clip_algorithm="norm",
-            callbacks=build_callbacks(config, folder),
-            plugins=[AtomicCheckpointIO()],
+            callbacks=build_callbacks(config, folder, stop),
+            plugins=[AtomicCheckpointIO(), *_environment()],
             logger=build_logger(config, folder),
             default_root_dir=folder.path,
             enable_progress_bar=settings.progress_bar,
@@ -48,6 +54,20 @@ def build_trainer(config: TrainConfig, folder: RunFolder) -> pl.Trainer:
         )
     except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"trainer: {error}") from None
+
+
+def _environment() -> list[ClusterEnvironment]:
+    """Who has started this process, said outright.
+
+    Lightning guesses, and takes SLURM's variables for a group of tasks also in a batch script
+    that no srun has started, or inside torchrun.
+    """
+    match group():
+        case "torchrun":
+            return [TorchElasticEnvironment()]
+        case "slurm":
+            return [SLURMEnvironment(auto_requeue=False)]  # ours requeues after saving
+    return [LightningEnvironment()]
 
 
 def _leaves_parts_without_gradient(config: TrainConfig) -> bool:
