@@ -259,5 +259,6 @@ def _quieten() -> None:
         ".*No device id is provided.*",
         ".*LeafSpec.*",
         ".*isinstance.treespec.*",
+        ".*sync_dist=True.*",  # every rank has computed the same value
     ):
         warnings.filterwarnings("ignore", message=pattern)

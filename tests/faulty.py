@@ -1,0 +1,96 @@
+"""A worker that falls where it is told to: `python -m tests.faulty launch.yaml`.
+
+ATTNSEG_FAULT is JSON: {"what": ..., "step": n, "rank": r, "once": path of a marker file}. `what`:
+kill (SIGKILL after a step), kill_launcher, stop (SIGTERM to itself), kill_while_writing (half of
+last.ckpt is on the disk), kill_after_ledger (the row is written, the checkpoint is not). With
+`once` it happens to the first process that gets there, so that a restart goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from attnseg.callbacks import interruption
+from attnseg.callbacks import ledger as ledger_callback
+from attnseg.runs import checkpoints
+from attnseg.runs.launch import worker
+
+FAULT: dict[str, Any] = json.loads(os.environ.get("ATTNSEG_FAULT", "{}"))
+
+
+def due(step: int) -> bool:
+    """Whether this is the process and the step; says yes once."""
+    if step != FAULT.get("step", step) or int(os.environ.get("RANK", "0")) != FAULT.get("rank", 0):
+        return False
+    marker = Path(FAULT["once"])
+    if marker.exists():
+        return False
+    marker.touch()
+    return True
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after_step(act: Callable[[], None]) -> None:
+    original = interruption.Interruption.on_train_batch_end
+
+    def hook(self: Any, trainer: Any, *arguments: Any) -> None:
+        if due(trainer.global_step):
+            act()
+        original(self, trainer, *arguments)
+
+    interruption.Interruption.on_train_batch_end = hook  # type: ignore[method-assign]
+
+
+def while_writing() -> None:
+    original = checkpoints.write_atomically
+
+    def torn(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+        def half(stream: IO[bytes]) -> None:
+            write(stream)
+            stream.flush()
+            stream.truncate(stream.tell() // 2)
+            die()
+
+        fatal = path.name == "last.ckpt" and path.exists() and due(FAULT.get("step", 0))
+        original(path, half if fatal else write)
+
+    checkpoints.write_atomically = torn
+
+
+def after_ledger() -> None:
+    original = ledger_callback.write_row
+
+    def fatal(path: Path, row: Any) -> None:
+        original(path, row)
+        if due(row["step"]):
+            die()
+
+    ledger_callback.write_row = fatal
+
+
+def main() -> int:
+    match FAULT.get("what"):
+        case "kill":
+            after_step(die)
+        case "kill_launcher":
+            after_step(lambda: os.kill(os.getppid(), signal.SIGKILL))
+        case "stop":
+            after_step(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        case "kill_while_writing":
+            while_writing()
+        case "kill_after_ledger":
+            after_ledger()
+    return worker(Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
