@@ -70,7 +70,8 @@ def run_group(count: int, command: Sequence[str], grace_s: int) -> int:
             elastic_launch(settings, sys.executable)(*command)
         except ChildFailedError as error:
             codes = [failure.exitcode for failure in error.failures.values()]
-            if any(code < 0 for code in codes):
+            # Of the others, torchrun itself ends by SIGTERM who does not end with the first.
+            if any(code < 0 and code != -signal.SIGTERM for code in codes):
                 return FELL
             return next((c for c in (INTERRUPTED, USER_MISTAKE) if c in codes), FAILED)
         except SignalException:
