@@ -9,7 +9,12 @@ mistyped key costs no import of torch.
 from __future__ import annotations
 
 from attnseg.config.base import GroupName, Norm, Section, WeightName
-from attnseg.config.commands import AnalyzeConfig, DataCommandConfig, EvaluateConfig
+from attnseg.config.commands import (
+    AnalyzeConfig,
+    DataCommandConfig,
+    EvaluateConfig,
+    ExportConfig,
+)
 from attnseg.config.data import (
     AnyData,
     AugmentConfig,
@@ -81,6 +86,7 @@ __all__ = [
     "EmaConfig",
     "EncoderConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "FusionConfig",
     "GradNormConfig",
     "GroupName",

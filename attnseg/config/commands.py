@@ -34,3 +34,10 @@ class DataCommandConfig(Section):
     output_dir: str | None = None
     n_cases: Positive = 12
     split: Literal["all", "train", "val", "test"] = "all"
+
+
+class ExportConfig(Section):
+    """`attnseg export`."""
+
+    checkpoint: str
+    output: str | None = None  # null: <run folder>/export/<run name>.safetensors

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import CheckpointError, ConfigError
-from attnseg.runs.files import write_atomically
+from attnseg.runs.files import write_atomically, write_text
 from attnseg.runs.folder import RunFolder
 
 KEY = "attnseg"  # where a checkpoint keeps what is ours: config, identity, threshold, data record
@@ -179,7 +179,11 @@ def load_checkpoint(spec: str, key: str = "checkpoint") -> LoadedCheckpoint:
 
 
 def export_safetensors(checkpoint: LoadedCheckpoint, path: Path) -> None:
-    """Write the weights as safetensors, with the config and the threshold in its metadata."""
+    """Write the weights as safetensors, with config and threshold in its metadata.
+
+    The configuration is also written beside it, as YAML for people to read.
+    """
+    import yaml
     from safetensors.torch import save
 
     record = {
@@ -192,6 +196,8 @@ def export_safetensors(checkpoint: LoadedCheckpoint, path: Path) -> None:
     weights = {name: value.contiguous() for name, value in checkpoint.weights.items()}
     blob = save(weights, metadata={KEY: json.dumps(record)})
     write_atomically(path, lambda stream: stream.write(blob))
+    text = yaml.safe_dump(checkpoint.config.model_dump(mode="json"), sort_keys=False)
+    write_text(path.with_suffix(".yaml"), text)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
