@@ -35,7 +35,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 pytest: $(STAMP) ## the tests alone
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
 
 check: lint types pytest ## ruff, mypy --strict and the tests
 

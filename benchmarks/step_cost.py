@@ -4,14 +4,14 @@
 
 Time: one step is forward, backward and AdamW. All models sit in one process and take turns, so
 that a busy machine slows them alike; the median of the turns counts. The lifted attention takes
-its turn once, because a single step of it takes most of a minute.
+minutes a step, so its time is that of its one step for the memory figure, alone in a process.
 
 Memory: each model runs one step in a process of its own; what counts is the process's largest
 resident size (getrusage) less that right before the step, with network and images in place. So
 it holds activations, gradients, optimizer state and the convolutions' scratch space. The lifted
 attention needs about 16 GiB; --skip-lifted leaves it out.
 
-Takes about five minutes on two cores.
+Takes about ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -89,7 +89,6 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "default, no attention": lambda: model("dual_pathway", "none"),
     "original (drr)": lambda: model("original", "drr"),
     "original (drr), early stages frozen": lambda: model("original", "drr", freeze_early=True),
-    "original (anatomical, lifted)": lambda: model("original", "anatomical"),
 }
 ATTENTION: dict[str, Callable[[], nn.Module]] = {
     "attention, projected first": ProjectedFirst,
@@ -145,11 +144,8 @@ def measure_time(names: list[str], args: argparse.Namespace) -> dict[str, list[f
             steps[name] = make_step(name, args.size, args.batch)[1]
             steps[name]()  # the first step plans convolutions and allocates
     for turn in range(args.repeats):
-        for name in names:
-            if name in steps:
-                seconds[name].append(timed(steps[name]))
-            elif turn == args.repeats // 2:
-                seconds[name].append(timed(make_step(name, args.size, args.batch)[1]))
+        for name, step in steps.items():
+            seconds[name].append(timed(step))
         print(f"turn {turn + 1} of {args.repeats}", file=sys.stderr, flush=True)
     return seconds
 
@@ -167,7 +163,7 @@ def measure_memory(name: str, args: argparse.Namespace) -> dict[str, float]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         print(f"{name}: no memory figure\n{done.stderr[-2000:]}", file=sys.stderr)
-        return {"mib": float("nan"), "parameters": float("nan")}
+        return dict.fromkeys(("mib", "parameters", "first_step"), float("nan"))
     result: dict[str, float] = json.loads(done.stdout)
     return result
 
@@ -175,9 +171,9 @@ def measure_memory(name: str, args: argparse.Namespace) -> dict[str, float]:
 def memory_of(name: str, args: argparse.Namespace) -> dict[str, float]:
     network, step = make_step(name, args.size, args.batch)
     before = peak_memory()
-    step()
+    seconds = timed(step)
     count = sum(parameter.numel() for parameter in network.parameters())
-    return {"mib": peak_memory() - before, "parameters": count}
+    return {"mib": peak_memory() - before, "parameters": count, "first_step": seconds}
 
 
 def machine() -> dict[str, Any]:
@@ -231,6 +227,8 @@ def main() -> None:
     names = [n for n in [*MODELS, *ATTENTION] if not (args.skip_lifted and "lifted" in n)]
     memory = {name: measure_memory(name, args) for name in names}
     seconds = measure_time(names, args)
+    for name in names:
+        seconds[name] = seconds[name] or [memory[name]["first_step"]]
     rows = {
         name: {
             **memory[name],
