@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a model; ends with a run folder (metrics, checkpoints, report)",
     "evaluate": "measure a checkpoint on a data set (metrics.json, cases.csv, pictures)",
     "analyze": "say in words what is wrong with a model's attention, with the numbers behind it",
+    "sync": "send offline runs to Weights & Biases, each as one whole run",
     "data": "check a data set, or draw a contact sheet of it",
 }
 

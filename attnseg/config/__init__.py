@@ -9,7 +9,7 @@ mistyped key costs no import of torch.
 from __future__ import annotations
 
 from attnseg.config.base import GroupName, Norm, Section, WeightName
-from attnseg.config.commands import AnalyzeConfig, DataCommandConfig, EvaluateConfig
+from attnseg.config.commands import AnalyzeConfig, DataCommandConfig, EvaluateConfig, SyncConfig
 from attnseg.config.data import (
     AnyData,
     AugmentConfig,
@@ -104,6 +104,7 @@ __all__ = [
     "SegmentationLossConfig",
     "SplitConfig",
     "SweepMembership",
+    "SyncConfig",
     "TrainConfig",
     "TrainerConfig",
     "UncertaintyConfig",

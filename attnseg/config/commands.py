@@ -34,3 +34,14 @@ class DataCommandConfig(Section):
     output_dir: str | None = None
     n_cases: Positive = 12
     split: Literal["all", "train", "val", "test"] = "all"
+
+
+class SyncConfig(Section):
+    """`attnseg sync`: which runs to send to W&B, and whether to."""
+
+    paths: list[str] = []  # run folders, or folders of runs; empty: root
+    root: str = "runs"
+    dry_run: bool = False
+    force: bool = False  # also what is marked as sent
+    project: str | None = None  # null: each run's own
+    entity: str | None = None

@@ -27,6 +27,7 @@ from attnseg.errors import (
     NonFiniteLossError,
     UserError,
 )
+from attnseg.loggers import close
 from attnseg.metrics.collection import ValidationMetrics
 from attnseg.module import AttnSegModule
 from attnseg.runs.files import make_folder
@@ -146,13 +147,11 @@ def _refuse_lesionless(record: dict[str, Any]) -> None:
 
 
 def _let_go(trainer: pl.Trainer) -> None:
-    """Leave nothing behind for the next run of a sweep: signal handlers, a run of W&B."""
+    """Leave nothing behind for the next run of a sweep: signal handlers, open loggers."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Interruption):
             callback.release()
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish()
+    close(trainer.loggers)
 
 
 @rank_zero_only
