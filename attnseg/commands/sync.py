@@ -19,6 +19,7 @@ OVERRIDES = (
     ("root=runs", "send every run with logger=wandb below it"),
     ("dry_run=true", "say what would be sent, and send nothing"),
     ("force=true", "also what is marked as sent (W&B still gets every epoch once)"),
+    ("timeout_s=600", "how long one run's last upload may take, in seconds"),
     ("project=attnseg entity=TEAM", "elsewhere than the runs' own logger.project and entity"),
 )
 

@@ -43,5 +43,6 @@ class SyncConfig(Section):
     root: str = "runs"
     dry_run: bool = False
     force: bool = False  # also what is marked as sent
+    timeout_s: Annotated[float, Field(gt=0.0)] = 600.0  # how long one run's last upload may take
     project: str | None = None  # null: each run's own
     entity: str | None = None

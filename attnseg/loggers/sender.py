@@ -122,7 +122,8 @@ class Sender:
         import wandb
 
         if cases_csv(self.folder).is_file():
-            self.run.log({"cases": wandb_table(cases_csv(self.folder))})
+            # In the summary: it is of the run, not of a step, and takes up none.
+            self.run.summary.update({"cases": wandb_table(cases_csv(self.folder))})
         self.run.summary.update(summary_of([_numbers(r) for r in read_ledger(self.folder.ledger)]))
         best = self.folder.read_status().get("best")
         if best:

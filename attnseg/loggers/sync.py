@@ -104,6 +104,7 @@ def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
                 git=read_snapshot(folder),
                 entity=settings.entity,
                 project=settings.project,
+                finish_timeout_s=settings.timeout_s,
             )
             try:
                 sender = Sender(run, config, folder)

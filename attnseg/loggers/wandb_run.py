@@ -78,6 +78,7 @@ def open_run(
     git: GitState | None = None,
     entity: str | None = None,
     project: str | None = None,
+    finish_timeout_s: float | None = None,
 ) -> Any:
     """Begin a W&B run, or go on with the one of this identity.
 
@@ -86,7 +87,7 @@ def open_run(
         mode: online talks to the server; offline writes files.
         directory: W&B makes its folder `wandb` in it.
         git: the commit to name; None names none.
-        entity, project: instead of the configuration's.
+        entity, project, finish_timeout_s: instead of the configuration's.
 
     Returns:
         A `wandb.Run`, not made the process's global one: runs of a sweep do not meet.
@@ -115,7 +116,7 @@ def open_run(
         settings=wandb.Settings(
             silent=True,
             init_timeout=settings.init_timeout_s,
-            finish_timeout=settings.finish_timeout_s,
+            finish_timeout=finish_timeout_s or settings.finish_timeout_s,
             finish_timeout_raises=True,
             disable_git=git is None,
             git_commit=git.commit if git else None,

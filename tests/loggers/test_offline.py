@@ -89,7 +89,7 @@ def test_overlays_have_layers_and_cases_have_a_table(tmp_path: Path) -> None:
     (case,) = load_cases(kept)
     assert case.truth.any()
     assert case.xray.shape == case.attention.shape == (64, 64)
-    table = json.loads((media / found.column("cases")[0]["path"]).read_text())
+    table = json.loads((media / found.summary["cases"]["path"]).read_text())
     assert table["columns"][:2] == ["case_id", "patient_id"]
     assert {"dice", "attention_gt_overlap"} <= set(table["columns"])
     assert len(table["data"]) == 2

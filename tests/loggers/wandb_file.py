@@ -58,6 +58,10 @@ class OfflineRun:
         self.run = self.runs[-1]
         self.config = _plain(self.run.config.update)
         self.history = [_plain(r.history.item) for r in found if r.HasField("history")]
+        self.summary: dict[str, Any] = {}
+        for record in found:
+            if record.HasField("summary"):
+                self.summary |= _plain(record.summary.update)
         self.metrics = [r.metric for r in found if r.HasField("metric")]
         self.artifacts = [r.artifact for r in found if r.HasField("artifact")]
         self.exit_codes = [r.exit.exit_code for r in found if r.HasField("exit")]
