@@ -12,6 +12,7 @@ from attnseg.callbacks.alignment_metrics import AlignmentMetricsCallback
 from attnseg.callbacks.interruption import Interrupted
 from attnseg.callbacks.monitoring import better, monitored
 from attnseg.config import LoggerConfig
+from attnseg.loggers.described import described
 from attnseg.loggers.media import append_step, cases_csv, steps_file, write_cases
 from attnseg.metrics.segmentation import THRESHOLDS, pixel_counts
 from attnseg.runs.folder import RunFolder
@@ -36,6 +37,11 @@ class Tracking(pl.Callback):
         self.folder = folder
         self.metrics = metrics
         self._cases: list[Case] = []
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Tell the loggers the configuration; W&B had it when its run was opened."""
+        for logger in trainer.loggers:
+            logger.log_hyperparams(described(pl_module.config))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

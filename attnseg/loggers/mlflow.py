@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 
 from attnseg.config import TrainConfig
 from attnseg.errors import ConfigError
+from attnseg.loggers.described import group_of
 from attnseg.loggers.resilience import NeverStops
 from attnseg.runs.identity import run_identity, run_name
 
@@ -20,6 +21,12 @@ class Mlflow(NeverStops, MLFlowLogger):
     """One MLflow run a training run: a resume goes on with it."""
 
     title = "MLflow"
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Once: MLflow takes no other value for what a resume may change."""
+        with self.guarded():
+            if not self.failed and not self.experiment.get_run(self.run_id).data.params:
+                super().log_hyperparams(*args, **kwargs)
 
 
 def mlflow_logger(config: TrainConfig) -> Mlflow:
@@ -36,8 +43,7 @@ def mlflow_logger(config: TrainConfig) -> Mlflow:
     if settings.tracking_uri is None:
         root.mkdir(parents=True, exist_ok=True)
     identity = run_identity(config)
-    sweep = config.run.sweep
-    group = settings.group or (sweep.name if sweep else None)
+    group = group_of(config)
     tags = {_IDENTITY: identity, **dict.fromkeys(settings.tags, "true")}
     try:
         from mlflow.tracking import MlflowClient

@@ -94,6 +94,7 @@ def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
     """
     config, folder = candidate.config, candidate.folder
     assert config is not None, "only what can be read is sent"
+    earlier = read_sent(folder)
     state = str(folder.read_status().get("state", "unknown"))
     with tempfile.TemporaryDirectory(prefix="attnseg-sync-") as place:
         try:
@@ -105,6 +106,7 @@ def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
                 entity=settings.entity,
                 project=settings.project,
                 finish_timeout_s=settings.timeout_s,
+                run_id=earlier.id if earlier else None,
             )
             try:
                 sender = Sender(run, config, folder)
@@ -119,7 +121,10 @@ def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise SendingFailed(reason) from error
     mark = mark_of(folder, run.id, run.url, state)
-    write_sent(folder, mark)
+    try:
+        write_sent(folder, mark)
+    except OSError as error:
+        raise SendingFailed(f"it was sent, but cannot be marked as sent: {error}") from error
     return mark.url, mark.epoch
 
 
@@ -160,3 +165,5 @@ def _sends_itself(folder: RunFolder) -> bool:
             return False
     except ConfigError:
         return True
+    except OSError:  # a folder that nobody can write to: nobody trains in it
+        return False

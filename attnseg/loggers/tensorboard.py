@@ -18,7 +18,9 @@ class TensorBoard(NeverStops, TensorBoardLogger):
     title = "TensorBoard"
 
     def __init__(self, folder: RunFolder) -> None:
-        super().__init__(save_dir=folder.path, name="tensorboard", version="")
+        super().__init__(
+            save_dir=folder.path, name="tensorboard", version="", default_hp_metric=False
+        )
 
     def log_overlays(
         self, cases: Sequence[OverlayCase], picture: Path, epoch: int, step: int

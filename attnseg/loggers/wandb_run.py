@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attnseg.config import TrainConfig
+from attnseg.loggers.described import described, group_of
 from attnseg.loggers.snapshot import GitState
 from attnseg.runs.identity import run_identity, run_name
 
@@ -63,13 +64,6 @@ def wandb_id(config: TrainConfig) -> str:
     return given or run_identity(config)
 
 
-def described(config: TrainConfig) -> dict[str, Any]:
-    """What W&B's config of a run holds: the configuration, nested, and what is swept, flat."""
-    sweep = config.run.sweep
-    varied = {f"sweep/{key}": value for key, value in sweep.varied.items()} if sweep else {}
-    return {**config.model_dump(mode="json"), "identity": run_identity(config), **varied}
-
-
 def open_run(
     config: TrainConfig,
     *,
@@ -79,6 +73,7 @@ def open_run(
     entity: str | None = None,
     project: str | None = None,
     finish_timeout_s: float | None = None,
+    run_id: str | None = None,
 ) -> Any:
     """Begin a W&B run, or go on with the one of this identity.
 
@@ -87,7 +82,7 @@ def open_run(
         mode: online talks to the server; offline writes files.
         directory: W&B makes its folder `wandb` in it.
         git: the commit to name; None names none.
-        entity, project, finish_timeout_s: instead of the configuration's.
+        entity, project, finish_timeout_s, run_id: instead of the configuration's.
 
     Returns:
         A `wandb.Run`, not made the process's global one: runs of a sweep do not meet.
@@ -98,13 +93,12 @@ def open_run(
     import wandb
 
     settings = config.logger
-    sweep = config.run.sweep
     return wandb.init(
         project=project or settings.project,
         entity=entity or settings.entity,
-        id=wandb_id(config),
+        id=run_id or wandb_id(config),
         name=run_name(config),
-        group=settings.group or (sweep.name if sweep else None),
+        group=group_of(config),
         job_type="train",
         tags=settings.tags or None,
         config=described(config),

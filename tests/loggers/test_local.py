@@ -42,6 +42,7 @@ def test_both_at_once_have_the_ledger(tmp_path: Path, monkeypatch: pytest.Monkey
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.tags["attnseg.id"] == run_identity(config)
     assert run.data.tags["attnseg.group"] == "mine"
+    assert run.data.params["attention/name"] == "anatomical"
     assert run.info.status == "FINISHED"
     history = client.get_metric_history(run.info.run_id, "val/loss/total")
     assert [point.value for point in history] == losses

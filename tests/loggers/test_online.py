@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,22 @@ def test_an_epoch_that_is_trained_again_is_not_sent_again(
     assert epochs(stub.only()) == [1, 2]
     assert fit(config) == 0
     assert stub.only().exit_codes == [1, 0]
+    assert_whole(stub.only(), tmp_path)
+
+
+def test_a_run_that_was_killed_goes_on_as_one(stub: Stub, tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from attnseg.cli import main;"
+        "from attnseg.callbacks.interruption import Interruption;"
+        "kill = lambda self, trainer: trainer.global_step == 3 and os.kill(os.getpid(), 9);"
+        "Interruption._asked = kill; sys.exit(main(sys.argv[1:]))"
+    )
+    options = (*QUICK, "logger.log_every_n_steps=1", "callbacks.checkpoint.every_n_steps=1")
+    words = ["train", *TINY, f"run.dir={tmp_path}", *options]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True)
+    assert done.returncode == -9, done.stderr
+    assert RunFolder(tmp_path).read_status()["state"] == "running"
+    assert fit(configure(tmp_path, *options)) == 0
     assert_whole(stub.only(), tmp_path)
 
 

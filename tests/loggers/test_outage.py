@@ -70,6 +70,18 @@ def test_a_server_that_goes_away_costs_one_warning(
     assert "Traceback" not in errors
 
 
+def test_without_a_key_nobody_is_asked(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a prompt"))
+    for wanted in ("null", "true", "false"):
+        config = configure(tmp_path / wanted, *SHORT, f"logger.offline={wanted}")
+        assert fit(config) == 0
+        assert len(offline_runs(tmp_path / wanted)) == 1
+    assert stub.requests == []
+
+
 def test_a_key_that_is_refused_means_offline(
     stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
