@@ -106,7 +106,7 @@ def _send_all(waiting: Sequence[Candidate], settings: SyncConfig) -> int:
             print(f"{head}: {epochs} epochs: {url}", flush=True)
     places = sorted({url.rsplit("/runs/", 1)[0] for url in urls})
     if urls:
-        print(f"{len(urls)} runs sent: {', '.join(places)}")
+        print(f"runs sent: {len(urls)}, at {', '.join(places)}")
     if failed:
-        print(f"{failed} runs not sent; the same command tries them again", file=sys.stderr)
+        print(f"runs not sent: {failed}; the same command tries them again", file=sys.stderr)
     return failed

@@ -88,7 +88,7 @@ def test_one_by_one_and_what_cannot_be_sent_is_said(
     assert main(["sync", str(tmp_path / "a"), str(broken)]) == 1
     out = capsys.readouterr().out
     assert f"{broken}: config.yaml cannot be used" in out
-    assert "1 runs sent" in out
+    assert "runs sent: 1" in out
     assert epochs(stub.only()) == [1, 2]
     assert len(stub.only().rows("overlays/picture")) == 2, "no arrays were kept, so as it is drawn"
     assert main(["sync", f"root={tmp_path}"]) == 1
