@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "measure a checkpoint on a data set (metrics.json, cases.csv, pictures)",
     "analyze": "say in words what is wrong with a model's attention, with the numbers behind it",
     "export": "write a checkpoint's weights as safetensors, its configuration beside them",
+    "sync": "send offline runs to Weights & Biases, each as one whole run",
     "data": "check a data set, or draw a contact sheet of it",
 }
 

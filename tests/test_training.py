@@ -286,14 +286,3 @@ def test_of_a_sweep_a_failed_run_stops_no_other_and_an_interrupted_one_does(
     seen.clear()
     assert main(["train", "-m", "seed=3,4,5", *words]) == INTERRUPTED
     assert seen == [3, 4]
-
-
-def test_wandb_runs_offline_without_a_key_one_after_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "none"))
-    for name in ("one", "two"):
-        assert fit(configure(tmp_path / name, "logger=wandb", "schedule=none")) == 0
-        assert len(list((tmp_path / name / "wandb").glob("offline-run-*"))) == 1

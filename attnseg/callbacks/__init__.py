@@ -15,6 +15,7 @@ from attnseg.callbacks.non_finite import StopOnNonFinite
 from attnseg.callbacks.overlays import Overlays
 from attnseg.callbacks.phase_switching import PhaseSwitching
 from attnseg.callbacks.progress import progress_bar
+from attnseg.callbacks.tracking import Tracking
 from attnseg.config import TrainConfig
 from attnseg.runs.folder import RunFolder
 
@@ -33,9 +34,11 @@ def build_callbacks(config: TrainConfig, folder: RunFolder, stop: StopRequest) -
     callbacks += [EvenValidation(), PhaseSwitching(config)]
     if settings.stop_on_non_finite:
         callbacks.append(StopOnNonFinite())
+    metrics = AlignmentMetricsCallback()
     callbacks += [
-        AlignmentMetricsCallback(),
+        metrics,
         Overlays(settings.overlays, folder),
+        Tracking(config.logger, folder, metrics),
         LedgerWriter(folder),
     ]
     if settings.early_stopping.enabled:

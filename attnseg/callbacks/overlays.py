@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
 from attnseg.config import OverlaysConfig
+from attnseg.loggers import log_overlays
 from attnseg.module import StepRecord
 from attnseg.reports.overlays import OverlayCase, draw_overlays
 from attnseg.runs.folder import RunFolder
@@ -53,9 +53,8 @@ class Overlays(pl.Callback):
         phase = pl_module.schedule.phase(trainer.current_epoch).name
         path = self.folder.report / "overlays" / f"epoch-{epoch:04d}.png"
         draw_overlays(self._cases, path, f"epoch {epoch}, {phase} (validation cases)")
+        log_overlays(trainer.loggers, self._cases, path, epoch, trainer.global_step)
         self._cases = []
-        for logger in trainer.loggers:
-            _log_picture(logger, path, trainer.global_step)
 
     def _due(self, trainer: pl.Trainer) -> bool:
         epoch = trainer.current_epoch + 1
@@ -83,14 +82,3 @@ def overlay_case(
         metrics=metrics or {},
         content=(top, left, height, width),
     )
-
-
-def _log_picture(logger: Any, path: Path, step: int) -> None:
-    """W&B and TensorBoard have pictures; other loggers go without."""
-    name = type(logger).__name__
-    if name == "WandbLogger":
-        logger.log_image("overlays", [str(path)], step=step)
-    elif name == "TensorBoardLogger":
-        from matplotlib.image import imread
-
-        logger.experiment.add_image("overlays", imread(path)[..., :3], step, dataformats="HWC")

@@ -14,6 +14,7 @@ from attnseg.config.commands import (
     DataCommandConfig,
     EvaluateConfig,
     ExportConfig,
+    SyncConfig,
 )
 from attnseg.config.data import (
     AnyData,
@@ -110,6 +111,7 @@ __all__ = [
     "SegmentationLossConfig",
     "SplitConfig",
     "SweepMembership",
+    "SyncConfig",
     "TrainConfig",
     "TrainerConfig",
     "UncertaintyConfig",

@@ -41,3 +41,15 @@ class ExportConfig(Section):
 
     checkpoint: str
     output: str | None = None  # null: <run folder>/export/<run name>.safetensors
+
+
+class SyncConfig(Section):
+    """`attnseg sync`: which runs to send to W&B, and whether to."""
+
+    paths: list[str] = []  # run folders, or folders of runs; empty: root
+    root: str = "runs"
+    dry_run: bool = False
+    force: bool = False  # also what is marked as sent
+    timeout_s: Annotated[float, Field(gt=0.0)] = 600.0  # how long one run's last upload may take
+    project: str | None = None  # null: each run's own
+    entity: str | None = None

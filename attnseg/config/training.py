@@ -99,14 +99,35 @@ class TrainerConfig(Section):
 
 
 class LoggerConfig(Section):
-    """A logger beside the run's own ledger (metrics.csv), which is always written."""
+    """Loggers beside the run's own ledger (metrics.csv), which is always written; any number."""
 
-    name: Literal["none", "wandb", "tensorboard"] = "none"
-    project: str = "attnseg"
-    entity: str | None = None
-    group: str | None = None
+    wandb: bool = False
+    tensorboard: bool = False
+    mlflow: bool = False
+    project: str = "attnseg"  # W&B's project, MLflow's experiment
+    entity: str | None = None  # wandb: the team; null: the key's own
+    group: str | None = None  # null: the sweep's name, where there is one
     tags: list[str] = []
     offline: bool | None = None  # wandb; null: offline unless a key is set
+    log_every_n_steps: Annotated[int, Field(ge=0)] = 50  # losses of single steps; 0: none
+    log_checkpoint: Literal["none", "best"] = "none"  # wandb: best.ckpt as an artifact
+    save_code: bool = False  # wandb: the package's source, the git commit and its diff
+    alert_on_failure: bool = False  # wandb: an alert when the run fails by itself
+    init_timeout_s: Annotated[float, Field(gt=0.0)] = 30.0  # wandb: then the run goes offline
+    finish_timeout_s: Annotated[float, Field(gt=0.0)] = 120.0  # wandb: then the rest stays here
+    tracking_uri: str | None = None  # mlflow; null: <run.root>/mlflow.db
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_logger_by_name(cls, given: Any) -> Any:
+        """Checkpoints of before there could be several say `name: wandb`."""
+        if not (isinstance(given, dict) and "name" in given):
+            return given
+        rest = {key: value for key, value in given.items() if key != "name"}
+        name = given["name"]
+        if name not in ("none", "wandb", "tensorboard", "mlflow"):
+            raise ValueError(f"name={name}: choose logger=wandb, tensorboard, mlflow or none")
+        return rest if name == "none" else {**rest, name: True}
 
 
 def _name_of_a_folder(value: str) -> str:
@@ -154,7 +175,7 @@ class TrainConfig(Section):
     optim: OptimConfig
     callbacks: CallbacksConfig
     trainer: TrainerConfig
-    logger: LoggerConfig
+    logger: LoggerConfig = LoggerConfig()
     run: RunConfig
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from attnseg.config.base import Section
-from attnseg.config.commands import AnalyzeConfig, DataCommandConfig, ExportConfig
+from attnseg.config.commands import AnalyzeConfig, DataCommandConfig, ExportConfig, SyncConfig
 from attnseg.config.training import TrainConfig
 from attnseg.errors import ConfigError
 
@@ -84,7 +84,7 @@ def _beside(path: list[str], config: Mapping[str, Any]) -> str:
 def _known_keys(path: list[str]) -> list[str]:
     """The keys that every section reachable at `path` of any command knows."""
     keys: set[str] = set()
-    for root in (TrainConfig, AnalyzeConfig, DataCommandConfig, ExportConfig):
+    for root in (TrainConfig, AnalyzeConfig, DataCommandConfig, ExportConfig, SyncConfig):
         for section in _sections_at(root, path):
             keys |= set(section.model_fields)
     return sorted(keys)

@@ -28,6 +28,7 @@ from attnseg.errors import (
     UserError,
     WriteError,
 )
+from attnseg.loggers import close
 from attnseg.metrics.collection import ValidationMetrics
 from attnseg.module import AttnSegModule
 from attnseg.runs.files import make_folder
@@ -139,7 +140,7 @@ def _fit(
     finally:
         stop.insist()  # Lightning gives back what it found, in its own way
         stop.preparing = False
-        _let_go()
+        close(trainer.loggers)
     _end(folder, "finished", reason="early stopping" if trainer.should_stop else "all epochs")
     if trainer.is_global_zero:
         _report(folder)
@@ -178,13 +179,6 @@ def _refuse_lesionless(record: dict[str, Any]) -> None:
             f"note: none of the {splits['val']['cases']} validation cases has a lesion; what needs "
             "one is not measured, and best.ckpt is the newest"
         )
-
-
-def _let_go() -> None:
-    """Leave no run of W&B behind for the next run of a sweep."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish()
 
 
 def _keep_traceback(folder: RunFolder, rank: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,16 +10,15 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.loggers import Logger
 
 from attnseg.callbacks import build_callbacks
 from attnseg.callbacks.interruption import StopRequest
 from attnseg.config import TrainConfig
 from attnseg.errors import ConfigError
+from attnseg.loggers import build_loggers
 from attnseg.runs.checkpoints import AtomicCheckpointIO
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.group import group
-from attnseg.runs.identity import run_identity, run_name
 from attnseg.schedules import Schedule
 
 
@@ -45,7 +43,7 @@ def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> 
             gradient_clip_algorithm="norm",
             callbacks=build_callbacks(config, folder, stop),
             plugins=[AtomicCheckpointIO(), *_environment()],
-            logger=build_logger(config, folder),
+            logger=build_loggers(config, folder) or False,
             default_root_dir=folder.path,
             enable_progress_bar=settings.progress_bar,
             enable_model_summary=False,
@@ -74,48 +72,3 @@ def _leaves_parts_without_gradient(config: TrainConfig) -> bool:
     """Whether some phase has no segmentation loss, so that the decoder gets no gradient."""
     schedule = Schedule(config.schedule)
     return any(schedule.weights(phase.start)["segmentation"] == 0 for phase in schedule.phases)
-
-
-def build_logger(config: TrainConfig, folder: RunFolder) -> Logger | bool:
-    """The logger beside the ledger; False for none."""
-    settings = config.logger
-    if settings.name == "none":
-        return False
-    if settings.name == "tensorboard":
-        from pytorch_lightning.loggers import TensorBoardLogger
-
-        try:
-            return TensorBoardLogger(save_dir=folder.path, name="tensorboard", version="")
-        except ModuleNotFoundError:
-            raise ConfigError(
-                "logger=tensorboard needs the package: pip install 'attnseg[tensorboard]'"
-            ) from None
-    return _wandb_logger(config, folder)
-
-
-def _wandb_logger(config: TrainConfig, folder: RunFolder) -> Logger | bool:
-    """Weights & Biases, on rank zero; offline without a prompt where no key is set."""
-    if int(os.environ.get("RANK", "0")) != 0:
-        return False
-    import wandb
-    from pytorch_lightning.loggers import WandbLogger
-
-    settings = config.logger
-    mode = os.environ.get("WANDB_MODE")
-    if settings.offline is not None or mode is None:
-        offline = settings.offline
-        if offline is None:
-            offline = not wandb.login(prompt=False, verify=False)
-        mode = "offline" if offline else "online"
-    return WandbLogger(
-        project=settings.project,
-        entity=settings.entity,
-        name=run_name(config),
-        id=run_identity(config),
-        group=settings.group,
-        tags=settings.tags or None,
-        mode=mode,  # Lightning's `offline` sets an environment variable that wandb has read by now
-        save_dir=folder.path,
-        config=config.model_dump(mode="json"),
-        job_type="train",
-    )

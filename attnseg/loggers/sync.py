@@ -1,0 +1,169 @@
+"""Sending runs to W&B afterwards: each as one whole run, made from its own records.
+
+An interrupted and resumed run leaves several offline pieces, each beginning at step 0; what the
+run folder records (ledger, configuration, overlays, cases, losses of steps) is whole, so W&B's
+run is made from that. System metrics and console output of the pieces are not sent.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from attnseg.config import SyncConfig, TrainConfig, validate
+from attnseg.errors import ConfigError
+from attnseg.loggers.marks import is_sent, mark_of, read_sent, write_sent
+from attnseg.loggers.sender import Sender, finish
+from attnseg.loggers.snapshot import read_snapshot
+from attnseg.loggers.wandb_run import open_run
+from attnseg.runs.folder import RunFolder
+from attnseg.runs.ledger import read_ledger
+
+_DEPTH = 3  # folders below `root` that runs are looked for in
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run folder, and what is to become of it.
+
+    Attributes:
+        folder: the run's.
+        config: as it was trained with; None where it cannot be read.
+        verdict: send it; or why not: nothing in its ledger, all sent, sending itself right now,
+            or its config.yaml cannot be read.
+        note: the reason, in words; empty for `send`.
+    """
+
+    folder: RunFolder
+    config: TrainConfig | None
+    verdict: Literal["send", "empty", "sent", "busy", "unreadable"]
+    note: str = ""
+
+
+class SendingFailed(RuntimeError):
+    """W&B did not take a run: no server, a wrong key, or too slow."""
+
+
+def find_runs(settings: SyncConfig) -> list[Candidate]:
+    """The runs that `attnseg sync` is asked for, in order of their paths.
+
+    A run folder that is named is taken whatever logger it had; in a folder of runs (or `root`)
+    those with logger=wandb are.
+
+    Raises:
+        ConfigError: a path that holds no run; every such path is listed.
+    """
+    found: dict[Path, Candidate] = {}
+    wrong = []
+    places = [Path(path) for path in settings.paths] or [Path(settings.root)]
+    for place in places:
+        if is_run(place):
+            found[place.resolve()] = _judge(RunFolder(place), settings)
+            continue
+        folders = [RunFolder(path) for path in _runs_below(place)]
+        if not folders:
+            wrong.append(str(place))
+        for folder in folders:
+            candidate = _judge(folder, settings)
+            if candidate.config is None or candidate.config.logger.wandb:
+                found[folder.path.resolve()] = candidate
+    if wrong:
+        key = "paths" if settings.paths else "root"
+        raise ConfigError(f"{key}={', '.join(wrong)}: no run there (no status.json or metrics.csv)")
+    return [found[path] for path in sorted(found)]
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's."""
+    folder = RunFolder(path)
+    return folder.config.is_file() and (folder.status.is_file() or folder.ledger.is_file())
+
+
+def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
+    """Make one W&B run of a training run, or bring it up to date.
+
+    Returns:
+        Its URL, and how many epochs W&B has of it.
+
+    Raises:
+        SendingFailed: W&B did not take it, or not all of it.
+    """
+    config, folder = candidate.config, candidate.folder
+    assert config is not None, "only what can be read is sent"
+    earlier = read_sent(folder)
+    state = str(folder.read_status().get("state", "unknown"))
+    with tempfile.TemporaryDirectory(prefix="attnseg-sync-") as place:
+        try:
+            run = open_run(
+                config,
+                mode="online",
+                directory=Path(place),
+                git=read_snapshot(folder),
+                entity=settings.entity,
+                project=settings.project,
+                finish_timeout_s=settings.timeout_s,
+                run_id=earlier.id if earlier else None,
+            )
+            try:
+                sender = Sender(run, config, folder)
+                sender.catch_up()
+                sender.conclude(finished=state == "finished")
+                finish(run, state)
+            except Exception:
+                with suppress(Exception):  # does nothing where it has ended
+                    run.finish(exit_code=1)
+                raise
+        except Exception as error:  # of W&B's many kinds
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise SendingFailed(reason) from error
+    mark = mark_of(folder, run.id, run.url, state)
+    try:
+        write_sent(folder, mark)
+    except OSError as error:
+        raise SendingFailed(f"it was sent, but cannot be marked as sent: {error}") from error
+    return mark.url, mark.epoch
+
+
+def _runs_below(place: Path) -> Iterable[Path]:
+    for depth in range(1, _DEPTH + 1):
+        for path in sorted(place.glob("*/" * depth + "config.yaml")):
+            if is_run(path.parent):
+                yield path.parent
+
+
+def _judge(folder: RunFolder, settings: SyncConfig) -> Candidate:
+    """What is to become of a run folder."""
+    import yaml
+
+    try:
+        config = validate(yaml.safe_load(folder.config.read_text()), TrainConfig)
+    except (ConfigError, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        return Candidate(folder, None, "unreadable", f"config.yaml cannot be used: {reason}")
+    if not read_ledger(folder.ledger):
+        return Candidate(folder, config, "empty", "no epoch has ended yet")
+    if _sends_itself(folder):
+        return Candidate(folder, config, "busy", "is training, and sends itself")
+    if is_sent(folder) and not settings.force:
+        sent = read_sent(folder)
+        return Candidate(folder, config, "sent", f"is there already: {sent.url if sent else ''}")
+    return Candidate(folder, config, "send")
+
+
+def _sends_itself(folder: RunFolder) -> bool:
+    """Whether a process is training this run and has it open online."""
+    latest = folder.path / "wandb" / "latest-run"
+    offline = latest.resolve().name.startswith("offline-run-")
+    if folder.read_status().get("state") != "running" or not latest.exists() or offline:
+        return False
+    try:
+        with folder.held():
+            return False
+    except ConfigError:
+        return True
+    except OSError:  # a folder that nobody can write to: nobody trains in it
+        return False
