@@ -12,6 +12,8 @@ COMMANDS = {
     "train": "train a model; ends with a run folder (metrics, checkpoints, report)",
     "evaluate": "measure a checkpoint on a data set (metrics.json, cases.csv, pictures)",
     "analyze": "say in words what is wrong with a model's attention, with the numbers behind it",
+    "compare": "runs or sweeps beside one another: tables, intervals, pictures, one page",
+    "runs": "what is on the disk: list it, show one, prune what is not needed",
     "data": "check a data set, or draw a contact sheet of it",
 }
 

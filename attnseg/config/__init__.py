@@ -9,7 +9,15 @@ mistyped key costs no import of torch.
 from __future__ import annotations
 
 from attnseg.config.base import GroupName, Norm, Section, WeightName
-from attnseg.config.commands import AnalyzeConfig, DataCommandConfig, EvaluateConfig
+from attnseg.config.commands import (
+    AnalyzeConfig,
+    CompareConfig,
+    DataCommandConfig,
+    EvaluateConfig,
+    RunsListConfig,
+    RunsPruneConfig,
+    RunsShowConfig,
+)
 from attnseg.config.data import (
     AnyData,
     AugmentConfig,
@@ -71,6 +79,7 @@ __all__ = [
     "AugmentConfig",
     "CallbacksConfig",
     "CheckpointConfig",
+    "CompareConfig",
     "Curve",
     "CurveConfig",
     "DataCommandConfig",
@@ -99,6 +108,9 @@ __all__ = [
     "PhaseConfig",
     "RunConfig",
     "RunName",
+    "RunsListConfig",
+    "RunsPruneConfig",
+    "RunsShowConfig",
     "ScheduleConfig",
     "Section",
     "SegmentationLossConfig",

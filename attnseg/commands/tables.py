@@ -1,0 +1,27 @@
+"""Tables in the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attnseg.reports.compare.tables import Table
+
+
+def print_table(table: Table) -> None:
+    """Print a table with rich: the first column to the left, numbers to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    colours = {"good": "green", "bad": "red"}
+    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, heading in enumerate(table.head):
+        shown.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(cell.text, style=colours.get(cell.kind, "")) for cell in row))
+    console = Console()
+    console.print(shown)
+    if table.foot:
+        console.print(Text(table.foot, style="dim"))
