@@ -56,10 +56,10 @@ def _print_pairs(comparisons: Sequence[Comparison], places: dict[str, str]) -> N
     rows: list[tuple[Cell, ...]] = []
     for one, cells in zip(shown, pair_table(shown, 0.95).rows, strict=True):
         pair = f"{places[one.group]} - {places[one.baseline]}"
-        words = f"{pair}  {cells[2].text}" + (" *" if one.note else "")
-        interval = Cell(cells[4].text.replace(" … ", "…"))
-        rows.append((Cell(words), cells[3], interval, *cells[5:8]))
-    head = ("", "difference", "interval", "p", "p (Holm)", "cases")
+        words = f"{pair}  {cells[1].text}" + (" *" if one.note else "")
+        interval = Cell(cells[3].text.replace(" … ", "…"))
+        rows.append((Cell(words), cells[2], interval, *cells[5:7]))
+    head = ("", "difference", "interval", "p (Holm)", "cases")
     remarks = list(dict.fromkeys(one.note for one in shown if one.note))
     foot = "\n".join(f"* {remark}" for remark in remarks)
     foot += f"\n{more} more in paired.csv" if more else ""

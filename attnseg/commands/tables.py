@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from attnseg.reports.compare.tables import Table
 
 
+_WORDS = ("run", "sweep", "state", "value", "what")  # columns that hold no numbers
+
+
 def print_table(table: Table) -> None:
     """Print a table with rich: the first column to the left, numbers to the right."""
     from rich import box
@@ -18,7 +21,8 @@ def print_table(table: Table) -> None:
     colours = {"good": "green", "bad": "red"}
     shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, heading in enumerate(table.head):
-        shown.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
+        left = index == 0 or heading in _WORDS
+        shown.add_column(Text(heading), justify="left" if left else "right", overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(cell.text, style=colours.get(cell.kind, "")) for cell in row))
     console = Console()

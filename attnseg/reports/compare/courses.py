@@ -9,7 +9,7 @@ from typing import Any
 
 from attnseg.config import ScheduleConfig, validate
 from attnseg.errors import ConfigError
-from attnseg.reports.compare.look import looks, state_mark
+from attnseg.reports.compare.look import Look, look_at, looks, state_mark
 from attnseg.reports.compare.study import ComparedRun, Group, Study
 from attnseg.reports.curves import Phase, phases_of, series
 from attnseg.reports.style import (
@@ -36,8 +36,9 @@ _UNIT = ("overlap", "dice", "iou", "froc", "sensitivity", "pointing_game", "ener
 def draw_metric_curves(study: Study, metrics: Sequence[str], path: Path) -> Path | None:
     """Draw a panel a metric with a line a run, coloured by group; None where no run has any.
 
-    A line ends where its run ends; a cross there says that the run did not finish. Where all
-    runs have the same phases they shade the panels; else each layout is a strip above them.
+    Runs that differ by seed only are thin, their mean is thick. A line ends where its run ends;
+    a cross there says that the run did not finish. Where all runs have the same phases they
+    shade the panels; else each layout is a strip above them.
     """
     columns = ["val/loss/total", *(f"val/{name}" for name in metrics)]
     columns = [c for c in columns if any(True for _ in _curves(study, c))]
@@ -55,35 +56,59 @@ def draw_metric_curves(study: Study, metrics: Sequence[str], path: Path) -> Path
         axes.set_axis_off()
     for axes in grid[max(0, len(columns) - width) : len(columns)]:
         axes.set_xlabel("epoch", fontsize=LABEL)
-    _legend(figure, study, [run for _, run in study.runs])
+    _legend(figure, looks(study), [run for _, run in study.runs])
     return save_png(figure, path)
 
 
 def draw_schedules(study: Study, path: Path) -> Path | None:
-    """Draw every loss weight over the epochs, a line a group; None where nothing is known.
+    """Draw every loss weight over the epochs, a line a schedule; None where nothing is known.
 
     From the configuration; of adaptive schedules, whose weights are learned, from the ledger.
     """
-    curves = {group.label: weight_curves(group) for group in study.groups}
-    if not any(curves.values()):
+    curves = _distinct_schedules(study)
+    if not curves:
         return None
     shown = [n for n in WEIGHT_NAMES if any(n in weights for weights in curves.values())]
     layouts = _layouts(study)
-    height = 2.9 + 0.09 * len(layouts) + 0.35 * _keys(study)
+    height = 2.9 + 0.09 * len(layouts) + 0.17 * (1 + math.ceil(len(curves) / 2))
     figure = new_figure(4.2 * len(shown), height)
     grid = figure.subplots(1, len(shown), squeeze=False)[0]
+    styles = {label: look_at(index, dashed=True) for index, label in enumerate(curves)}
     for axes, name in zip(grid, shown, strict=True):
         tidy(axes, f"weight of the {name} loss")
-        for group, look in looks(study).items():
-            points = curves[group].get(name, [])
+        for label, look in styles.items():
+            points = curves[label].get(name, [])
             if points:
                 epochs, values = zip(*points, strict=True)
-                axes.plot(epochs, values, color=look.colour, linestyle=look.line, linewidth=1.7)
+                axes.plot(epochs, values, color=look.colour, linestyle=look.line, linewidth=1.8)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("epoch", fontsize=LABEL)
         _phases(axes, layouts, _longest(study))
-    _legend(figure, study, [])
+    _legend(figure, styles, [])
     return save_png(figure, path)
+
+
+def _distinct_schedules(study: Study) -> dict[str, Mapping[str, Points]]:
+    """Label -> weights; groups with the same weights are one line, named by what they share."""
+    known = [(group, weights) for group in study.groups if (weights := weight_curves(group))]
+    found: list[tuple[Mapping[str, Points], list[Group]]] = []
+    for group, weights in known:
+        same = next((groups for other, groups in found if other == weights), None)
+        if same is None:
+            found.append((weights, [group]))
+        else:
+            same.append(group)
+    return {_shared_words(study, groups): weights for weights, groups in found}
+
+
+def _shared_words(study: Study, groups: Sequence[Group]) -> str:
+    """A lone group's label; of several, the differing keys in which all of them agree."""
+    if len(groups) == 1:
+        return groups[0].label
+    first = groups[0].values
+    shared = [k for k in study.keys if len({g.values[k] for g in groups}) == 1 and first[k] != "–"]
+    words = ", ".join(f"{study.keys[key]}={first[key]}" for key in shared)
+    return words or f"{groups[0].label} and {len(groups) - 1} more"
 
 
 def weight_curves(group: Group) -> Mapping[str, Points]:
@@ -110,29 +135,42 @@ def _draw_metric(axes: Any, study: Study, column: str) -> None:
     styles = looks(study)
     values: list[float] = []
     for group, run, points in _curves(study, column):
-        look = styles[group.label]
+        look, alone = styles[group.label], len(group.runs) == 1
         epochs, heights = zip(*points, strict=True)
         values += heights
-        alone = len(group.runs) == 1
         axes.plot(
             epochs,
             heights,
             color=look.colour,
             linestyle=look.line,
-            linewidth=1.5 if alone else 0.9,
-            alpha=0.95 if alone else 0.75,
+            linewidth=1.6 if alone else 0.8,
+            alpha=0.95 if alone else 0.45,
             marker="o" if len(points) == 1 else None,
             markersize=3,
         )
         mark = state_mark(run)
         if mark:
             axes.plot(*points[-1], mark, color=look.colour, markersize=6, clip_on=False, zorder=4)
+    for group in study.groups:
+        middle = _mean_curve(group, column)
+        if middle:
+            look = styles[group.label]
+            axes.plot(*zip(*middle, strict=True), color=look.colour, linestyle=look.line, lw=2.0)
     if name in TARGETS:
         axes.axhline(TARGETS[name].wanted, color=GREY, linestyle=":", linewidth=1)
     if any(word in name for word in _UNIT) and max(values) <= 1.0 and "distance" not in name:
         axes.set_ylim(-0.03, 1.03)
     elif min(values) >= 0:
         axes.set_ylim(bottom=0)
+
+
+def _mean_curve(group: Group, column: str) -> Points:
+    """Mean over a group's counted runs (two at least) at the epochs that all of them have."""
+    curves = [dict(points) for run in group.counted if (points := _points(run, column))]
+    if len(curves) < 2:
+        return []
+    shared = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return [(epoch, sum(curve[epoch] for curve in curves) / len(curves)) for epoch in shared]
 
 
 def _curves(study: Study, column: str) -> Iterator[tuple[Group, ComparedRun, Points]]:
@@ -221,14 +259,14 @@ def _keys(study: Study) -> int:
     return math.ceil(len(study.groups) / 2) + 1
 
 
-def _legend(figure: Any, study: Study, runs: Sequence[ComparedRun]) -> None:
+def _legend(figure: Any, styles: Mapping[str, Look], runs: Sequence[ComparedRun]) -> None:
     from matplotlib.lines import Line2D
 
     handles: list[Any] = [
         Line2D(
             [], [], color=look.colour, linestyle=look.line, linewidth=2, label=shorten(label, 70)
         )
-        for label, look in looks(study).items()
+        for label, look in styles.items()
     ]
     if any(state_mark(run) for run in runs):
         style: dict[str, Any] = {"color": BLACK, "marker": "X", "linestyle": "", "markersize": 6}

@@ -14,7 +14,8 @@ from attnseg.metrics.definitions import lower_is_better
 from attnseg.reports.compare.differences import find_key
 from attnseg.reports.compare.statistics import mean_sd
 from attnseg.reports.compare.study import Study
-from attnseg.reports.style import LABEL, SMALL, new_figure, number, save_png, shorten, tidy
+from attnseg.reports.compare.tables import mean_words
+from attnseg.reports.style import LABEL, SMALL, new_figure, save_png, shorten, tidy
 
 _MAP = "cividis"  # made for colour-blind readers (Nuñez 2018), ordered in grey too
 
@@ -95,9 +96,8 @@ def _write(
                 continue
             red, green, blue, _ = image.cmap(image.norm(middle))
             light = 0.3 * red + 0.59 * green + 0.11 * blue > 0.5
-            words = number(middle)
-            if len(values) > 1:
-                words += f"\n± {number(spread, 2)} ({len(values)})"
+            words = mean_words(middle, spread).replace(" ±", "\n±")
+            words += f" ({len(values)})" if len(values) > 1 else ""
             axes.text(
                 j,
                 i,

@@ -22,14 +22,15 @@ class Look:
 
 def looks(study: Study) -> dict[str, Look]:
     """Group label -> how it is drawn."""
-    return {
-        group.label: Look(
-            SERIES[index % len(SERIES)],
-            _LINES[index // len(SERIES) % len(_LINES)],
-            _MARKS[index % len(_MARKS)],
-        )
-        for index, group in enumerate(study.groups)
-    }
+    return {group.label: look_at(index) for index, group in enumerate(study.groups)}
+
+
+def look_at(index: int, *, dashed: bool = False) -> Look:
+    """The look of the `index`-th of a list; `dashed`: where lines will lie on one another."""
+    step = index if dashed else index // len(SERIES)
+    return Look(
+        SERIES[index % len(SERIES)], _LINES[step % len(_LINES)], _MARKS[index % len(_MARKS)]
+    )
 
 
 def state_mark(run: ComparedRun) -> str:

@@ -27,7 +27,10 @@ from attnseg.reports.html import embed, render
 from attnseg.runs.files import write_text
 
 _CAPTIONS = {
-    "curves": ("Curves", "A line a run; a cross where a run did not finish."),
+    "curves": (
+        "Curves",
+        "Thin: a run; thick: a mean over seeds; cross: an unfinished run.",
+    ),
     "schedules": ("Loss weights", "What the schedules ask for, epoch by epoch."),
     "scatter": ("Attention against segmentation", "Dotted: the values wanted."),
     "heatmap": ("Two keys", "Mean over the runs of a cell, ± standard deviation (runs)."),
@@ -83,7 +86,7 @@ def write_comparison(
         "notes": study.notes,
         "tables": tables,
         "pictures": [
-            (*_CAPTIONS[name], [embed(path, f"{name} {path.stem}") for path in paths])
+            (*_CAPTIONS[name], name, [embed(path, path.stem) for path in paths])
             for name, paths in pictures.items()
         ],
         "command": report.command,

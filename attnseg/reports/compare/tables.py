@@ -64,7 +64,7 @@ def run_table(study: Study, metrics: Sequence[str]) -> Table:
             Cell(_seed(run), _sortable(_seed(run))),
             Cell(epochs, float(record.epoch)),
             _best_cell(run),
-            *(Cell(number(run.metric(name)), run.metric(name)) for name in shown),
+            *(Cell(mean_words(run.metric(name), math.nan), run.metric(name)) for name in shown),
         )
         rows.append(cells)
     return Table("Runs", head, rows, f"metrics on the {study.split} split")
@@ -73,8 +73,8 @@ def run_table(study: Study, metrics: Sequence[str]) -> Table:
 def pair_table(comparisons: Sequence[Comparison], confidence: float, more: str = "") -> Table:
     """A row a group and metric: difference to the baseline, interval, test."""
     level = f"{100 * confidence:g} % interval"
-    head: tuple[str, ...] = ("configuration", "against", "metric", "difference", level, "p")
-    head += ("p (Holm)", "cases", "patients", "seeds", "note")
+    head: tuple[str, ...] = ("configuration", "metric", "difference", level, "p", "p (Holm)")
+    head += ("cases", "patients", "seeds", "against", "note")
     rows = [_pair_row(one) for one in comparisons]
     tests = sum(math.isfinite(one.p) for one in comparisons)
     foot = (
@@ -152,21 +152,21 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _pair_row(one: Comparison) -> tuple[Cell, ...]:
-    interval = f"{_signed(one.low)} … {_signed(one.high)}" if _finite(one.low) else "–"
-    seeds = (
-        str(one.n_seeds[0]) if one.n_seeds[0] == one.n_seeds[1] else "{} / {}".format(*one.n_seeds)
-    )
+    known = [v for v in (one.difference, one.low, one.high) if _finite(v)]
+    decimals = decimals_for(known)
+    low, high = (_signed(value, decimals) for value in (one.low, one.high))
+    ours, theirs = one.n_seeds
     return (
         Cell(one.group, one.group),
-        Cell(one.baseline, one.baseline),
         Cell(f"{one.metric} {_arrow(one.metric)}" if one.metric else "–", one.metric),
-        Cell(_signed(one.difference), one.difference, _verdict(one)),
-        Cell(interval, one.low),
+        Cell(_signed(one.difference, decimals), one.difference, _verdict(one)),
+        Cell(f"{low} … {high}" if _finite(one.low) else "–", one.low),
         Cell(_p(one.p), one.p),
         Cell(_p(one.p_holm), one.p_holm),
         Cell(str(one.n_cases), float(one.n_cases)),
         Cell(str(one.n_patients), float(one.n_patients)),
-        Cell(seeds, float(one.n_seeds[0])),
+        Cell(str(ours) if ours == theirs else f"{ours} / {theirs}", float(ours)),
+        Cell(one.baseline, one.baseline, "label"),
         Cell(one.note, one.note, "wide"),
     )
 
@@ -179,9 +179,24 @@ def _verdict(one: Comparison) -> str:
 
 
 def _mean_cell(group: Group, name: str) -> Cell:
-    middle, spread = group.statistic(name)
-    text = f"{number(middle)} ± {number(spread, 2)}" if _finite(spread) else number(middle)
-    return Cell(text, middle)
+    return Cell(mean_words(*group.statistic(name)), group.statistic(name)[0])
+
+
+def mean_words(middle: float, spread: float) -> str:
+    """Mean ± standard deviation in the same decimals; the mean alone where there is no spread."""
+    decimals = decimals_for([middle] if _finite(middle) else [])
+    words = fixed(middle, decimals)
+    return f"{words} ± {fixed(spread, decimals)}" if _finite(spread) else words
+
+
+def decimals_for(values: Sequence[float]) -> int:
+    """Decimals that all of some numbers are written in: 3 for shares, 1 for pixels."""
+    return 1 if any(abs(value) >= 10 for value in values) else 3
+
+
+def fixed(value: float, decimals: int) -> str:
+    """A number in so many decimals; a dash for what is not known."""
+    return f"{value:.{decimals}f}" if _finite(value) else "–"
 
 
 def _best_cell(run: ComparedRun) -> Cell:
@@ -210,8 +225,9 @@ def _arrow(name: str) -> str:
     return "↓" if lower_is_better(name) else "↑"
 
 
-def _signed(value: float) -> str:
-    return number(value) if not _finite(value) or value <= 0 else f"+{number(value)}"
+def _signed(value: float, decimals: int) -> str:
+    words = fixed(value, decimals)
+    return f"+{words}" if _finite(value) and value > 0 else words
 
 
 def _p(value: float) -> str:
