@@ -19,13 +19,14 @@ def print_table(table: Table) -> None:
     from rich.text import Text
 
     colours = {"good": "green", "bad": "red"}
-    shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, heading in enumerate(table.head):
         left = index == 0 or heading in _WORDS
         shown.add_column(Text(heading), justify="left" if left else "right", overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(cell.text, style=colours.get(cell.kind, "")) for cell in row))
     console = Console()
+    console.print(Text(table.title, style="bold"))
     console.print(shown)
     if table.foot:
         console.print(Text(table.foot, style="dim"))

@@ -33,6 +33,12 @@ def _an_age(value: str) -> str:
     return value
 
 
+def _none_or_two(value: list[str]) -> list[str]:
+    if value and (len(value) != 2 or value[0] == value[1]):
+        raise ValueError("two different keys are needed, such as [schedule,attention]")
+    return value
+
+
 class EvaluateConfig(Section):
     """`attnseg evaluate`: data is the checkpoint's own where it is null."""
 
@@ -71,7 +77,7 @@ class CompareConfig(Section):
     evaluate: Literal["missing", "never"] = "missing"
     metric: str = "dice_positive"
     metrics: Annotated[list[str], Field(min_length=1)]
-    heatmap: Annotated[list[str], Field(max_length=2)] = []
+    heatmap: Annotated[list[str], AfterValidator(_none_or_two)] = []
     labels: list[str] = []
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     n_resamples: Annotated[int, Field(ge=100)] = 10_000

@@ -61,7 +61,7 @@ def read_evaluation(run: RunRecord, split: str) -> tuple[Evaluation | None, str]
             cases = {row["case_id"]: row for row in csv.DictReader(stream)}
     except (OSError, ValueError, KeyError, csv.Error) as error:
         return None, f"{table} cannot be read ({type(error).__name__})"
-    if not cases or any(None in row.values() for row in cases.values()):
+    if not cases or any(None in (*row, *row.values()) for row in cases.values()):
         return None, f"{table} is incomplete"
     return Evaluation(folder, summary, cases), ""
 

@@ -41,7 +41,7 @@ def read_maps(path: Path) -> dict[str, OverlayCase]:
         with np.load(path, allow_pickle=False) as archive:
             records = json.loads(archive["records"].tobytes())
             return {r["case_id"]: _case(archive, index, r) for index, r in enumerate(records)}
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return {}
 
 
