@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -57,10 +58,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_MISTAKE
     try:
         module = importlib.import_module(f"attnseg.commands.{command}")
-        return int(module.main(rest))
+        code = int(module.main(rest))
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"attnseg {command}: {error}", file=sys.stderr)
         return USER_MISTAKE
+    except BrokenPipeError:  # the reader has seen enough: `attnseg runs list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"attnseg {command}: interrupted", file=sys.stderr)
         return 130

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,5 +176,4 @@ def _case_ids(
     missing = [case_id for case_id in config.cases if case_id not in ids]
     if missing:
         notes.append(f"cases={','.join(missing)}: not in the {config.split} split")
-        print(f"attnseg compare: no case {', '.join(missing)}", file=sys.stderr)
     return ids

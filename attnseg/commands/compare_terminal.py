@@ -49,10 +49,11 @@ def _print_metrics(study: Study, metrics: Sequence[str], start: int, stop: int) 
 def _print_pairs(comparisons: Sequence[Comparison], places: dict[str, str]) -> None:
     from attnseg.reports.compare.tables import Cell, Table, pair_table
 
-    shown = [one for one in comparisons if one.metric][:_MOST_PAIRS]
+    known = [one for one in comparisons if one.n_cases]  # the rest is in the notes and the files
+    shown = known[:_MOST_PAIRS]
     if not shown:
         return
-    more = len(comparisons) - len(shown)
+    more = len(known) - len(shown)
     rows: list[tuple[Cell, ...]] = []
     for one, cells in zip(shown, pair_table(shown, 0.95).rows, strict=True):
         pair = f"{places[one.group]} - {places[one.baseline]}"

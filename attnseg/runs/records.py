@@ -167,7 +167,9 @@ def _read_mapping(path: Path) -> tuple[dict[str, Any], str]:
 
     try:
         text = path.read_text()
-        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        # The C loader is ten times as fast, which shows in a list of some hundred runs.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        value = json.loads(text) if path.suffix == ".json" else yaml.load(text, loader)
     except FileNotFoundError:
         return {}, f"{path}: is missing"
     except (OSError, ValueError, yaml.YAMLError) as error:

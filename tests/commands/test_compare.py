@@ -64,12 +64,30 @@ def test_everything_is_chosen_by_key(root: Path, tmp_path: Path) -> None:
     assert all(w > n for w, n in zip(wide, narrow, strict=True))
 
 
+def test_the_demos_table_is_a_comparisons(root: Path) -> None:
+    assert main(["compare", "runs", *QUICK]) == 0
+    demo = Path(__file__).parents[2] / "experiments" / "demo" / "results.csv"
+    columns = demo.read_text().splitlines()[0].split(",")
+    assert set(columns) <= table(root / "compare")[0].keys()
+
+
 def test_the_same_command_gives_the_same_files(root: Path) -> None:
     names = ("compare.csv", "paired.csv", "compare.html")
     assert main(["compare", "runs", *QUICK]) == 0
     first = [(root / "compare" / name).read_bytes() for name in names]
     assert main(["compare", "runs", *QUICK]) == 0
     assert [(root / "compare" / name).read_bytes() for name in names] == first
+
+
+def test_a_folder_may_have_an_equals_sign_in_its_name(root: Path) -> None:
+    (root / "a").rename(root / "lr=1,x")
+    assert main(["compare", "runs/lr=1,x", "runs/b", *QUICK, "baseline=runs/b"]) == 0
+    assert table(root / "compare", "paired.csv")[0]["baseline"] == "schedule=two_phase"
+
+
+def test_a_case_that_is_not_there_is_told(root: Path, capsys: Capture) -> None:
+    assert main(["compare", "runs", *QUICK, "cases=[case-000,nobody]"]) == 0
+    assert "cases=nobody: not in the test split" in capsys.readouterr().out
 
 
 def test_runs_that_did_not_finish_are_shown_noted_and_not_counted(

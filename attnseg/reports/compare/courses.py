@@ -47,7 +47,7 @@ def draw_metric_curves(study: Study, metrics: Sequence[str], path: Path) -> Path
     layouts = _layouts(study)
     n_rows = math.ceil(len(columns) / 2)
     width = min(2, len(columns))
-    figure = new_figure(6.3 * width, (2.6 + 0.09 * len(layouts)) * n_rows + 0.35 * _keys(study))
+    figure = new_figure(6.3 * width, (2.6 + 0.09 * len(layouts)) * n_rows + 0.2 * _keys(study))
     grid = figure.subplots(n_rows, width, squeeze=False).ravel()
     for axes, column in zip(grid, columns, strict=False):
         _draw_metric(axes, study, column)
@@ -56,7 +56,7 @@ def draw_metric_curves(study: Study, metrics: Sequence[str], path: Path) -> Path
         axes.set_axis_off()
     for axes in grid[max(0, len(columns) - width) : len(columns)]:
         axes.set_xlabel("epoch", fontsize=LABEL)
-    _legend(figure, looks(study), [run for _, run in study.runs])
+    _legend(figure, study, looks(study), any(state_mark(run) for _, run in study.runs))
     return save_png(figure, path)
 
 
@@ -70,7 +70,7 @@ def draw_schedules(study: Study, path: Path) -> Path | None:
         return None
     shown = [n for n in WEIGHT_NAMES if any(n in weights for weights in curves.values())]
     layouts = _layouts(study)
-    height = 2.9 + 0.09 * len(layouts) + 0.17 * (1 + math.ceil(len(curves) / 2))
+    height = 2.9 + 0.09 * len(layouts) + 0.2 * math.ceil((len(curves) + len(layouts)) / 2)
     figure = new_figure(4.2 * len(shown), height)
     grid = figure.subplots(1, len(shown), squeeze=False)[0]
     styles = {label: look_at(index, dashed=True) for index, label in enumerate(curves)}
@@ -84,7 +84,7 @@ def draw_schedules(study: Study, path: Path) -> Path | None:
         axes.set_ylim(bottom=0)
         axes.set_xlabel("epoch", fontsize=LABEL)
         _phases(axes, layouts, _longest(study))
-    _legend(figure, styles, [])
+    _legend(figure, study, styles, marks=False)
     return save_png(figure, path)
 
 
@@ -186,13 +186,13 @@ def _points(run: ComparedRun, column: str) -> Points:
     return [(epoch, value) for epoch, value in pairs if math.isfinite(value)]
 
 
-def _layouts(study: Study) -> dict[Layout, list[str]]:
+def _layouts(study: Study) -> dict[Layout, list[Group]]:
     """Each way in which runs are divided into phases -> the groups that have it."""
-    found: dict[Layout, list[str]] = {}
+    found: dict[Layout, list[Group]] = {}
     for group in study.groups:
         layout = _layout(group)
         if layout:
-            found.setdefault(layout, []).append(group.label)
+            found.setdefault(layout, []).append(group)
     return found
 
 
@@ -210,14 +210,14 @@ def _layout(group: Group) -> Layout:
     return tuple(phases_of(ledgers[-1])) if ledgers else ()
 
 
-def _phases(axes: Any, layouts: Mapping[Layout, list[str]], longest: float) -> None:
+def _phases(axes: Any, layouts: Mapping[Layout, list[Group]], longest: float) -> None:
     """One layout: shades behind the lines. Several: a strip each above the panel."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(0.5, longest + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     shown = list(layouts)[:_MOST_LAYOUTS]
-    for level, layout in enumerate(shown):
+    for level, layout in enumerate(reversed(shown)):  # the first on top, as in the legend
         for index, phase in enumerate(layout):
             low, high = (
                 (0.0, 1.0) if len(shown) == 1 else (1.01 + 0.05 * level, 1.055 + 0.05 * level)
@@ -256,21 +256,26 @@ def _longest(study: Study) -> float:
 
 def _keys(study: Study) -> int:
     """Rows of the legend below."""
-    return math.ceil(len(study.groups) / 2) + 1
+    return math.ceil((len(study.groups) + len(_layouts(study)) + 1) / 2)
 
 
-def _legend(figure: Any, styles: Mapping[str, Look], runs: Sequence[ComparedRun]) -> None:
+def _legend(figure: Any, study: Study, styles: Mapping[str, Look], marks: bool) -> None:
+    """Below the picture: lines, the cross, and which phases the shades are."""
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     handles: list[Any] = [
-        Line2D(
-            [], [], color=look.colour, linestyle=look.line, linewidth=2, label=shorten(label, 70)
-        )
-        for label, look in styles.items()
+        Line2D([], [], color=k.colour, linestyle=k.line, linewidth=2, label=shorten(label, 70))
+        for label, k in styles.items()
     ]
-    if any(state_mark(run) for run in runs):
+    if marks:
         style: dict[str, Any] = {"color": BLACK, "marker": "X", "linestyle": "", "markersize": 6}
         handles.append(Line2D([], [], label="did not finish", **style))
+    layouts = _layouts(study)
+    for layout, groups in list(layouts.items())[:_MOST_LAYOUTS]:
+        phases = ", ".join(f"{index} {p.name} {p.epochs}" for index, p in enumerate(layout, 1))
+        whose = "" if len(layouts) == 1 else f"{_shared_words(study, groups)}: "
+        handles.append(Patch(color=PHASE_SHADES[0], label=shorten(whose + phases, 92)))
     figure.legend(
         handles=handles, loc="outside lower left", ncols=2, fontsize=SMALL + 0.5, frameon=False
     )

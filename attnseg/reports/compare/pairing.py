@@ -130,6 +130,9 @@ def compare_pairs(
             "Some patients have several cases: the intervals resample patients whole, the "
             "signed-rank test takes their cases as independent."
         )
+    for note in dict.fromkeys(one.note for one in found if one.metric and not one.n_cases):
+        some = list(dict.fromkeys(o.metric for o in found if o.metric and o.note == note))
+        study.notes.append(f"No difference case by case in {', '.join(some)}: {note}.")
     corrected = holm([one.p for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 

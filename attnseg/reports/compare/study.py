@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from attnseg.errors import ConfigError
 from attnseg.reports.compare.differences import (
     Flat,
     defining,
@@ -142,6 +144,9 @@ def build_study(runs: Sequence[ComparedRun], labels: Sequence[str] = ()) -> Stud
     Args:
         runs: in the order they shall be shown; at least one.
         labels: names for the groups, in order, instead of those made of what differs.
+
+    Raises:
+        ConfigError: more labels than groups.
     """
     flats: list[Flat] = []
     for run in runs:
@@ -157,8 +162,12 @@ def build_study(runs: Sequence[ComparedRun], labels: Sequence[str] = ()) -> Stud
         members.setdefault(name, []).append(run)
         of_key[name] = flat
     values = {n: {k: words_of(f[k]) if k in f else "–" for k in keys} for n, f in of_key.items()}
-    named = _distinct([_label(inside[0].record, values[n], keys) for n, inside in members.items()])
-    named = [*labels[: len(named)], *named[len(labels) :]]
+    made = [_label(inside[0].record, values[n], keys) for n, inside in members.items()]
+    if len(labels) > len(made):
+        raise ConfigError(
+            f"labels: {len(labels)} names for {len(made)} configurations ({'; '.join(made)})"
+        )
+    named = _distinct([*labels, *made[len(labels) :]])
     groups = [
         Group(label, values[name], of_key[name], tuple(members[name]))
         for label, name in zip(named, members, strict=True)
@@ -206,8 +215,11 @@ def _matches(group: Group, word: str) -> bool:
 
 
 def _is(record: RunRecord, word: str) -> bool:
-    named = word in (record.name, record.path.name, str(record.path), word and record.id)
-    return named or (len(word) >= 4 and record.id.startswith(word))
+    if word in (record.name, record.path.name):
+        return True
+    if len(word) >= 4 and record.id.startswith(word):
+        return True
+    return Path(word).is_dir() and Path(word).resolve() == record.path.resolve()
 
 
 def _has(flat: Flat, key: str, value: str) -> bool:

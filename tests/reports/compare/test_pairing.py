@@ -156,3 +156,20 @@ def test_a_baseline_that_is_none_is_refused_with_what_there_is(tmp_path: Path) -
     fake_run(tmp_path / "b", "schedule=two_phase")
     with pytest.raises(ConfigError, match=r"fits no run here.*schedule=two_phase"):
         choose_baselines(study_of(tmp_path / "a", tmp_path / "b"), "schedule=three_phase")
+
+
+def test_a_metric_that_one_side_has_not_is_told_once(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a", "schedule=none")
+    fake_run(tmp_path / "b", "schedule=two_phase")
+    cases = tmp_path / "a" / "evaluate" / "phantom-test" / "cases.csv"
+    with cases.open() as stream:
+        rows = [row | {"attention_gt_overlap": ""} for row in csv.DictReader(stream)]
+    with cases.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    study = study_of(tmp_path / "a", tmp_path / "b")
+    found = compare(study, None, "attention_gt_overlap", "dice_positive")
+    assert [one.n_cases for one in found] == [0, 20]
+    (note,) = [note for note in study.notes if "attention_gt_overlap" in note]
+    assert "not defined for schedule=none" in note

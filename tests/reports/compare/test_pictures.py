@@ -98,7 +98,11 @@ def test_schedules_are_drawn_once_each(tmp_path: Path, figures: list[Any]) -> No
     axes = panel(figures[0], "weight of the attention loss")
     assert len([line for line in axes.lines if len(line.get_xdata()) == 4]) == 2
     words = [text.get_text() for text in figures[0].legends[0].get_texts()]
-    assert words == ["schedule=none", "schedule=two_phase"]
+    assert words[:2] == ["schedule=none", "schedule=two_phase"]
+    assert words[2:] == [
+        "schedule=none: 1 unsupervised 1–4",
+        "schedule=two_phase: 1 attention_supervision 1, 2 joint 2–4",
+    ]
     supervised = axes.lines[1].get_ydata()
     assert (supervised[0], supervised[-1]) == pytest.approx((0.1, 0.05))
 

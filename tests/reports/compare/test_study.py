@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from attnseg.errors import ConfigError
 from attnseg.reports.compare.study import build_study
 from attnseg.runs.records import read_record
 
@@ -99,7 +100,7 @@ def test_groups_are_found_by_name_id_and_keys(tmp_path: Path) -> None:
     def labels(word: str) -> list[str]:
         return [group.label for group in study.matching(word)]
 
-    for word in (record.name, record.path.name, record.id, record.id[:5]):
+    for word in (record.name, record.path.name, str(record.path), record.id, record.id[:5]):
         assert labels(word) == [study.groups[2].label], word
     assert len(labels("schedule=none")) == 2
     assert labels("schedule=none,attention=drr") == ["attention=drr, schedule=none"]
@@ -114,3 +115,7 @@ def test_labels_replace_what_is_made_of_the_differences(tmp_path: Path) -> None:
     fake_run(tmp_path / "b", "schedule=two_phase")
     study = build_study(compared([tmp_path / "a", tmp_path / "b"]), ["the baseline"])
     assert [group.label for group in study.groups] == ["the baseline", "schedule=two_phase"]
+    twice = build_study(compared([tmp_path / "a", tmp_path / "b"]), ["one", "one"])
+    assert [group.label for group in twice.groups] == ["one (1)", "one (2)"]
+    with pytest.raises(ConfigError, match="3 names for 2 configurations"):
+        build_study(compared([tmp_path / "a", tmp_path / "b"]), ["x", "y", "z"])
