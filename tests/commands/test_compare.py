@@ -228,6 +228,10 @@ def test_more_cases_need_only_their_pictures(
     assert main([*words, "n_cases=2"]) == 0
     ids = [row["case_id"] for row in table(run / "evaluate" / "phantom-all", "cases.csv")]
     assert main([*words, f"cases=[{ids[-1]}]"]) == 0
+    maps = run / "evaluate" / "phantom-all" / "maps.npz"
+    os.utime(maps, (1e9, 1e9))  # of an earlier best.ckpt
+    assert main([*words, "n_cases=1"]) == 0
+    assert maps.stat().st_mtime > (run / "checkpoints" / "best.ckpt").stat().st_mtime
 
 
 def test_what_cannot_be_measured_is_a_note(root: Path, capsys: Capture) -> None:
