@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
     found = gather(words)
     _refuse_nothing(found)
-    return _compare(config, found, shlex.join(["attnseg", "compare", *arguments]))
+    return _compare(config, found, " ".join(map(_typed, ["attnseg", "compare", *arguments])))
 
 
 def split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -63,6 +63,12 @@ def _quoted(override: str) -> str:
         return override
     escaped = value.replace("'", "\\'")
     return f"{key}='{escaped}'"
+
+
+def _typed(word: str) -> str:
+    """A word as one would type it: Hydra's lists have single quotes, so double ones go around."""
+    plain = not set(word) & set('"$`\\!')
+    return f'"{word}"' if "'" in word and plain else shlex.quote(word)
 
 
 def _refuse_nothing(found: Gathered) -> None:

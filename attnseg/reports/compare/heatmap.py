@@ -21,14 +21,17 @@ _MAP = "cividis"  # made for colour-blind readers (Nuñez 2018), ordered in grey
 
 
 def heat_keys(study: Study, asked: Sequence[str]) -> tuple[str, str] | None:
-    """The two keys of the heat map: those asked for, or the only two that differ.
+    """The two keys of the heat map: those asked for, or the only two that differ in a grid.
+
+    Runs that change both keys at once fill a diagonal, which is no map.
 
     Raises:
         ConfigError: a key that was asked for is not one that differs here.
     """
     keys = list(study.keys)
     if not asked:
-        return (keys[0], keys[1]) if len(keys) == 2 else None
+        most = max((len({g.values[key] for g in study.groups}) for key in keys), default=0)
+        return (keys[0], keys[1]) if len(keys) == 2 and len(study.groups) > most else None
     found = [find_key(word, keys) for word in asked]
     wrong = [word for word, fits in zip(asked, found, strict=True) if len(fits) != 1]
     if wrong:

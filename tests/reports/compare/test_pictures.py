@@ -140,6 +140,14 @@ def test_heat_map_of_the_only_two_keys(tmp_path: Path, figures: list[Any]) -> No
     assert any("±" in word and word.endswith("(2)") for word in words)
 
 
+def test_two_runs_that_change_both_keys_are_no_grid(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a", "attention=drr", "schedule=none")
+    fake_run(tmp_path / "b", "attention=anatomical", "schedule=two_phase")
+    study = study_of(tmp_path / "a", tmp_path / "b")
+    assert heat_keys(study, []) is None
+    assert heat_keys(study, ["attention", "schedule"]) == ("attention.name", "schedule.name")
+
+
 def test_heat_map_by_name_averages_over_the_rest(tmp_path: Path) -> None:
     grid(tmp_path / "1", {"attention": ["drr", "anatomical"], "schedule": ["none"]})
     fake_run(tmp_path / "x", "attention=drr", "schedule=two_phase", "optim.lr=5e-3")
