@@ -22,8 +22,14 @@ demo: $(STAMP) ## train on the phantom and show what came out (under 10 minutes 
 	$(BIN)/attnseg train experiment=demo
 	$(BIN)/attnseg evaluate checkpoint=runs/demo split=test
 
-compare-demo: $(STAMP) ## the demo beside the failing baseline, in one picture
-	$(BIN)/python experiments/demo/compare.py
+compare-demo: $(STAMP) ## the demo beside the failing baseline: one page, one table, one picture
+	$(BIN)/attnseg train experiment=demo
+	$(BIN)/attnseg train experiment=demo attention=drr schedule=none run.dir=runs/demo-baseline
+	$(BIN)/attnseg compare runs/demo runs/demo-baseline split=test baseline=schedule=none n_cases=4 \
+	  "labels=['anatomical attention, two-phase schedule','DRR attention, no supervision']" \
+	  output_dir=runs/demo-compare
+	cp runs/demo-compare/compare.csv experiments/demo/results.csv
+	cp runs/demo-compare/comparison.png experiments/demo/comparison.png
 
 test: check ## lint, types and tests: what CI runs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ COMMANDS = {
     "train": "train a model; ends with a run folder (metrics, checkpoints, report)",
     "evaluate": "measure a checkpoint on a data set (metrics.json, cases.csv, pictures)",
     "analyze": "say in words what is wrong with a model's attention, with the numbers behind it",
+    "compare": "runs or sweeps beside one another: tables, intervals, pictures, one page",
+    "runs": "what is on the disk: list it, show one, prune what is not needed",
     "export": "write a checkpoint's weights as safetensors, its configuration beside them",
     "sync": "send offline runs to Weights & Biases, each as one whole run",
     "data": "check a data set, or draw a contact sheet of it",
@@ -57,10 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_MISTAKE
     try:
         module = importlib.import_module(f"attnseg.commands.{command}")
-        return int(module.main(rest))
+        code = int(module.main(rest))
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"attnseg {command}: {error}", file=sys.stderr)
         return USER_MISTAKE
+    except BrokenPipeError:  # the reader has seen enough: `attnseg runs list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"attnseg {command}: interrupted", file=sys.stderr)
         return 130

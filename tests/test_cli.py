@@ -35,7 +35,16 @@ def test_an_unknown_command_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["train", "trainer.max_epoch=3"]]
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["train", "trainer.max_epoch=3"],
+        ["compare", "--help"],
+        ["compare", "runs", "splt=val"],
+        ["runs", "--help"],
+        ["runs", "list", "root=/does/not/exist"],
+    ],
 )
 def test_help_and_config_errors_import_nothing_heavy(arguments: list[str]) -> None:
     script = (
@@ -92,3 +101,13 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(
     captured = capsys.readouterr()
     assert reason in captured.err
     assert "Traceback" not in captured.err + captured.out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m attnseg.cli data check data.n_cases=3 data.size=64 | true"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr

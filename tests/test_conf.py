@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from attnseg.commands.compose import compose_checked
+from attnseg.commands.compose import compose, compose_checked
 from attnseg.commands.help import group_options
 from attnseg.commands.train import GROUPS
 from attnseg.config import (
     AnalyzeConfig,
+    CompareConfig,
     DataCommandConfig,
     EvaluateConfig,
     LidcDrrDataConfig,
     ManifestDataConfig,
+    RunsListConfig,
+    RunsPruneConfig,
+    RunsShowConfig,
+    Section,
     TrainConfig,
+    validate,
 )
 from attnseg.losses import CombinedLoss, build_adaptive
 from attnseg.models import build_model
@@ -78,6 +86,26 @@ def test_the_measuring_commands_compose(command: str, schema: type[EvaluateConfi
 def test_the_data_command_composes() -> None:
     config = compose_checked("data_command", ["data=phantom", "n_cases=3"], DataCommandConfig)
     assert config.n_cases == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "schema", "words"),
+    [
+        ("compare", CompareConfig, {"runs": ["a"]}),
+        ("runs_list", RunsListConfig, {}),
+        ("runs_show", RunsShowConfig, {"run": "a"}),
+        ("runs_prune", RunsPruneConfig, {}),
+    ],
+)
+def test_the_files_of_runs_and_compare_say_the_schemas_own_defaults(
+    command: str, schema: type[Section], words: dict[str, Any]
+) -> None:
+    plain = compose(command, [])
+    config = validate({**plain, **words}, schema)
+    assert {*plain, *words} == set(schema.model_fields), "a key that no file shows"
+    for name, field in schema.model_fields.items():
+        if not field.is_required():
+            assert getattr(config, name) == field.default, name
 
 
 @pytest.mark.parametrize("option", group_options(conf_dir() / "experiment"))

@@ -12,9 +12,11 @@ from attnseg.commands.compose import compose
 from attnseg.config import AnyData, EvaluateConfig, validate
 from attnseg.errors import ConfigError, DataError
 from attnseg.runs.files import make_folder
+from attnseg.runs.identity import defining_keys
 
 if TYPE_CHECKING:
     from attnseg.evaluation import EvaluatedCase, EvaluationResult
+    from attnseg.models.output import SegmentationModel
     from attnseg.reports.overlays import OverlayCase
     from attnseg.runs.checkpoints import LoadedCheckpoint
 
@@ -89,8 +91,12 @@ def _with(node: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, An
     return {**node, first: _with(inner if isinstance(inner, dict) else {}, rest, value)}
 
 
-def measure(job: Job) -> EvaluationResult:
+def measure(job: Job, description: str | None = None) -> EvaluationResult:
     """Run the model over the split; write metrics.json, cases.csv and overlays of both ends.
+
+    Args:
+        job: what to measure.
+        description: beside the progress bar; None: the split.
 
     Raises:
         DataError: the split holds no case.
@@ -100,12 +106,9 @@ def measure(job: Job) -> EvaluationResult:
 
     from attnseg.data.datamodule import AttnSegDataModule
     from attnseg.evaluation import evaluate_batches, write_results
-    from attnseg.models import build_model
 
     config, checkpoint = job.config, job.checkpoint
-    trained = checkpoint.config
-    model = build_model(trained.model, trained.attention, load_weights=False)
-    checkpoint.load_into(model)
+    model = trained_model(checkpoint)
     module = AttnSegDataModule(job.data, checkpoint.config.seed)
     loader = module.eval_dataloader(config.split, batch_size=config.batch_size)
     if not len(loader):
@@ -113,13 +116,13 @@ def measure(job: Job) -> EvaluationResult:
             f"the {config.split} split of data={job.data.name} holds no case; "
             "choose another split (split=all)"
         )
-    device = _device(config.accelerator)
+    device = device_of(config.accelerator)
     make_folder(job.output_dir, "output_dir")
     threshold = checkpoint.threshold if config.threshold is None else config.threshold
     gallery = Gallery(config.n_pictures, threshold)
     result = evaluate_batches(
         model,
-        track(loader, description=f"{config.split} split", total=len(loader)),
+        track(loader, description=description or f"{config.split} split", total=len(loader)),
         threshold=threshold,
         device=device,
         on_case=gallery.consider,
@@ -131,6 +134,7 @@ def measure(job: Job) -> EvaluationResult:
         "checkpoint": str(checkpoint.path),
         "checkpoint_epoch": checkpoint.epoch,
         "run_id": checkpoint.identity,
+        "as_trained": config.threshold is None and _same_data(job),
         "n_cases_seen_in_training": n_seen,
         "data": dict(module.source.record),
     }
@@ -141,7 +145,27 @@ def measure(job: Job) -> EvaluationResult:
     return result
 
 
-def _device(accelerator: str) -> str:
+def trained_model(checkpoint: LoadedCheckpoint) -> SegmentationModel:
+    """The model that a checkpoint's configuration names, with its weights."""
+    from attnseg.models import build_model
+
+    model = build_model(checkpoint.config.model, checkpoint.config.attention, load_weights=False)
+    checkpoint.load_into(model)
+    return model
+
+
+def _same_data(job: Job) -> bool:
+    """Whether it is the data that the run was trained with, wherever the files lie now."""
+    ours, trained = job.data.model_dump(), job.checkpoint.config.data.model_dump()
+    return defining_keys({"data": ours}) == defining_keys({"data": trained})
+
+
+def device_of(accelerator: str) -> str:
+    """The torch device that an accelerator means.
+
+    Raises:
+        ConfigError: this machine has none.
+    """
     import torch
 
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
@@ -160,6 +184,23 @@ def _device(accelerator: str) -> str:
     return device
 
 
+def overlay_case(seen: EvaluatedCase, threshold: float) -> OverlayCase:
+    """An evaluated case as the pictures take it."""
+    from attnseg.reports.overlays import OverlayCase
+
+    return OverlayCase(
+        case_id=seen.row["case_id"],
+        xray=seen.xray,
+        drr=seen.drr,
+        mask=seen.mask,
+        attention=seen.attention,
+        probability=seen.probability,
+        threshold=threshold,
+        metrics={k: v for k, v in seen.row.items() if isinstance(v, float)},
+        content=seen.content,
+    )
+
+
 @dataclass
 class Gallery:
     """Keeps the worst and the best positive cases by Dice as a pass goes by: bounded memory."""
@@ -174,20 +215,8 @@ class Gallery:
         """Look at one case."""
         if not seen.row["n_mask_pixels"] or not self.size:
             return
-        from attnseg.reports.overlays import OverlayCase
-
         self._seen += 1
-        case = OverlayCase(
-            case_id=seen.row["case_id"],
-            xray=seen.xray,
-            drr=seen.drr,
-            mask=seen.mask,
-            attention=seen.attention,
-            probability=seen.probability,
-            threshold=self.threshold,
-            metrics={k: v for k, v in seen.row.items() if isinstance(v, float)},
-            content=seen.content,
-        )
+        case = overlay_case(seen, self.threshold)
         for heap, sign in ((self._best, 1.0), (self._worst, -1.0)):
             heapq.heappush(heap, (sign * seen.row["dice"], self._seen, case))
             if len(heap) > (self.size + 1) // 2:

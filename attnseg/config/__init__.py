@@ -11,9 +11,13 @@ from __future__ import annotations
 from attnseg.config.base import GroupName, Norm, Section, WeightName
 from attnseg.config.commands import (
     AnalyzeConfig,
+    CompareConfig,
     DataCommandConfig,
     EvaluateConfig,
     ExportConfig,
+    RunsListConfig,
+    RunsPruneConfig,
+    RunsShowConfig,
     SyncConfig,
 )
 from attnseg.config.data import (
@@ -77,6 +81,7 @@ __all__ = [
     "AugmentConfig",
     "CallbacksConfig",
     "CheckpointConfig",
+    "CompareConfig",
     "Curve",
     "CurveConfig",
     "DataCommandConfig",
@@ -106,6 +111,9 @@ __all__ = [
     "PhaseConfig",
     "RunConfig",
     "RunName",
+    "RunsListConfig",
+    "RunsPruneConfig",
+    "RunsShowConfig",
     "ScheduleConfig",
     "Section",
     "SegmentationLossConfig",

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from attnseg.config.base import Fraction, Positive, Section
 from attnseg.config.data import AnyData
+
+SplitName = Literal["all", "train", "val", "test"]
+Format = Literal["table", "json", "csv"]
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def seconds_of(age: str) -> float:
+    """An age such as 7d, 12h or 2w in seconds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _AGE.fullmatch(age.strip())
+    if found is None:
+        raise ValueError("an age is a number and s, m, h, d or w, such as 7d")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _an_age(value: str) -> str:
+    seconds_of(value)
+    return value
+
+
+def _none_or_two(value: list[str]) -> list[str]:
+    if value and (len(value) != 2 or value[0] == value[1]):
+        raise ValueError("two different keys are needed, such as [schedule,attention]")
+    return value
 
 
 class EvaluateConfig(Section):
@@ -15,7 +44,7 @@ class EvaluateConfig(Section):
 
     checkpoint: str
     data: AnyData | None = None
-    split: Literal["all", "train", "val", "test"] = "val"
+    split: SplitName = "val"
     output_dir: str | None = None  # null: <run folder>/evaluate/<split>
     threshold: Fraction | None = None  # null: the one chosen on the checkpoint's validation split
     batch_size: Positive | None = None
@@ -33,7 +62,58 @@ class DataCommandConfig(Section):
     data: AnyData
     output_dir: str | None = None
     n_cases: Positive = 12
-    split: Literal["all", "train", "val", "test"] = "all"
+    split: SplitName = "all"
+
+
+class CompareConfig(Section):
+    """`attnseg compare`: runs are the words without a key."""
+
+    runs: Annotated[list[str], Field(min_length=1)]
+    baseline: str | None = None  # null: the first run's configuration
+    split: SplitName = "val"
+    output_dir: str | None = None  # null: compare/ beside the runs
+    n_cases: Annotated[int, Field(ge=0)] = 6  # side by side; 0: none
+    cases: list[str] = []  # their ids; empty: the first with a lesion
+    evaluate: Literal["missing", "never"] = "missing"
+    metric: str = "dice_positive"
+    metrics: Annotated[list[str], Field(min_length=1)]
+    heatmap: Annotated[list[str], AfterValidator(_none_or_two)] = []
+    labels: list[str] = []
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    n_resamples: Annotated[int, Field(ge=100)] = 10_000
+    seed: Annotated[int, Field(ge=0)] = 0
+    batch_size: Positive | None = None
+    accelerator: str = "auto"
+
+
+class RunsListConfig(Section):
+    """`attnseg runs list`."""
+
+    root: str = "runs"
+    state: str | list[str] | None = None
+    sort: Literal["name", "state", "best", "size", "age"] = "name"
+    format: Format = "table"
+
+
+class RunsShowConfig(Section):
+    """`attnseg runs show`: run is a folder, a name, or the beginning of an id."""
+
+    run: str
+    root: str = "runs"
+    format: Format = "table"
+
+
+class RunsPruneConfig(Section):
+    """`attnseg runs prune`: what would go is listed; yes=true deletes it."""
+
+    root: str = "runs"
+    state: str | list[str] | None = None
+    older_than: Annotated[str, AfterValidator(_an_age)] | None = None
+    keep_best: Annotated[int, Field(ge=1)] | None = None
+    metric: str | None = None  # keep_best: null is what each run's best.ckpt was chosen by
+    what: Literal["run", "checkpoints", "last", "pictures"] = "run"
+    yes: bool = False
+    format: Format = "table"
 
 
 class ExportConfig(Section):

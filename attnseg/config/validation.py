@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from attnseg.config.base import Section
-from attnseg.config.commands import AnalyzeConfig, DataCommandConfig, ExportConfig, SyncConfig
-from attnseg.config.training import TrainConfig
 from attnseg.errors import ConfigError
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -26,22 +24,22 @@ def validate(config: Mapping[str, Any], schema: type[SectionT]) -> SectionT:
     try:
         return schema.model_validate(dict(config))
     except ValidationError as error:
-        lines = [_explain(dict(item), config) for item in error.errors()]
+        lines = [_explain(dict(item), config, schema) for item in error.errors()]
         raise ConfigError(
             "\n".join(["the configuration is wrong:", *(f"  - {x}" for x in lines)])
         ) from None
 
 
-def _explain(error: dict[str, Any], config: Mapping[str, Any]) -> str:
+def _explain(error: dict[str, Any], config: Mapping[str, Any], schema: type[Section]) -> str:
     """One pydantic error as one line in the user's words."""
     kind = error["type"]
     path = _user_path(error["loc"], config, missing=kind == "missing")
     dotted = ".".join(path)
     if kind == "extra_forbidden":
-        known = _known_keys(path[:-1])
+        known = _known_keys(path[:-1], schema)
         close = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"; did you mean '{'.'.join([*path[:-1], close[0]])}'?" if close else ""
-        if path[-1] in known:  # a key of another option of the group, or of another command
+        if path[-1] in known:  # a key of another option of the group
             hint = _beside(path[:-1], config)
         hint = hint or (f"; known keys here: {', '.join(sorted(known))}" if known else "")
         return f"{dotted}: no such key{hint}"
@@ -81,13 +79,9 @@ def _beside(path: list[str], config: Mapping[str, Any]) -> str:
     return f" with {'.'.join(path)}={name}" if path and name else " here"
 
 
-def _known_keys(path: list[str]) -> list[str]:
-    """The keys that every section reachable at `path` of any command knows."""
-    keys: set[str] = set()
-    for root in (TrainConfig, AnalyzeConfig, DataCommandConfig, ExportConfig, SyncConfig):
-        for section in _sections_at(root, path):
-            keys |= set(section.model_fields)
-    return sorted(keys)
+def _known_keys(path: list[str], schema: type[Section]) -> list[str]:
+    """The keys that every section reachable at `path` of the command knows."""
+    return sorted({key for section in _sections_at(schema, path) for key in section.model_fields})
 
 
 def _sections_at(section: type[Section], path: list[str]) -> list[type[Section]]:

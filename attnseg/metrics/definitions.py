@@ -69,3 +69,10 @@ def definition_of(name: str) -> str:
     size = f"{side} {low}" if side else f"{low} to {high}"
     of = "mm" if unit == "mm" else _PX
     return f"{DEFINITIONS[measure]}; lesions of an equivalent diameter {size} {of}"
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether a metric or a loss, with or without its `val/`, is better where it is lower."""
+    plain = name.rsplit("/", 1)[-1]
+    falling = ("distance", "hd95", "false_positive", "n_empty_predictions")
+    return "loss/" in name or any(word in plain for word in falling)

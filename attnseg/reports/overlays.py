@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ Box = tuple[int, int, int, int]
 """top, left, height, width in pixels."""
 
 _PANEL = 2.15  # inches a panel
+_LINE = 58  # letters of a run's label above its two panels
 _LEAST_ZOOM = 0.16  # of the image's sides: some anatomy stays around a nodule
 _LABELS = {
     "dice": "Dice",
@@ -126,14 +128,14 @@ def draw_comparison(
     path: Path,
     headers: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Path:
-    """Draw the same cases under two or more runs, side by side, as a PNG.
+    """Draw the same cases under one or more runs, side by side, as a PNG.
 
     A row a case: X-ray with the truth, then for each run its attention over the DRR and its
     prediction on the X-ray with the zoomed lesion in a corner.
 
     Args:
-        named_cases: a run's label -> its cases; those that every run has are drawn, in the
-            first run's order.
+        named_cases: a run's label (long ones are wrapped) -> its cases; those that every run has
+            are drawn, in the first run's order.
         path: the PNG.
         headers: a run's label -> metrics over its whole data set, written under the label;
             None: the mean over the cases drawn, and the header says so.
@@ -146,13 +148,16 @@ def draw_comparison(
     shared = [case_id for case_id in first if all(case_id in run for run in runs.values())]
     assert shared, "the runs have no case in common"
     heights = [1.3 * _PANEL * _aspect(first[case_id].cropped()) + 0.25 for case_id in shared]
-    figure = new_figure((1 + 2 * len(runs)) * 1.3 * _PANEL, sum(heights) + 1.0)
-    grid = figure.add_gridspec(len(shared) + 1, 1 + 2 * len(runs), height_ratios=[0.5, *heights])
+    lines = 1 + max(len(textwrap.wrap(label, _LINE)) for label in runs)
+    top_height = 0.1 + 0.2 * lines
+    figure = new_figure((1 + 2 * len(runs)) * 1.3 * _PANEL, sum(heights) + 0.5 + top_height)
+    ratios = [top_height, *heights]
+    grid = figure.add_gridspec(len(shared) + 1, 1 + 2 * len(runs), height_ratios=ratios)
     for index, label in enumerate(runs):
         top = figure.add_subplot(grid[0, 1 + 2 * index : 3 + 2 * index])
         top.axis("off")
         drawn = [runs[label][case_id].metrics for case_id in shared]
-        words = f"{label}\n{_header(label, drawn, headers)}"
+        words = f"{textwrap.fill(label, _LINE)}\n{_header(label, drawn, headers)}"
         top.text(0.5, 0.5, words, ha="center", va="center", fontsize=LABEL + 1, color=BLACK)
     for row, case_id in enumerate(shared, start=1):
         _draw_truth(figure.add_subplot(grid[row, 0]), first[case_id].cropped())

@@ -5,14 +5,12 @@ A page holds its pictures and styles, runs no script and asks no network.
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,9 @@ from attnseg.reports.cases import CLASSES, classify_case
 from attnseg.reports.charts import draw_case_charts
 from attnseg.reports.curves import Phase, draw_curves, phases_of, read_rows, series
 from attnseg.reports.diagnosis import Finding
+from attnseg.reports.html import Picture, embed, render
 from attnseg.reports.style import TARGETS, as_float, number
-from attnseg.runs.files import write_json, write_text
+from attnseg.runs.files import write_json
 from attnseg.runs.ledger import Row
 
 _LAST_EPOCHS = 5
@@ -40,14 +39,6 @@ _PHASE_ROWS = (
     "val/dice_positive",
 )
 _XRAY = {"same": "the DRR itself", "simulated": "simulated from the DRR"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image inside a page: its name, and its bytes as a data URI."""
-
-    name: str
-    uri: str
 
 
 def write_run_report(run_dir: Path) -> Path:
@@ -84,8 +75,8 @@ def write_run_report(run_dir: Path) -> Path:
     }
     if rows:
         drawn = draw_curves(run_dir / "metrics.csv", run_dir / "report" / "curves.png", title)
-        context |= _ledger_context(rows, best) | {"curves": _embed(drawn, "curves")}
-    return _render("run.html.j2", context, run_dir / "report" / "report.html")
+        context |= _ledger_context(rows, best) | {"curves": embed(drawn, "curves")}
+    return render("run.html.j2", context, run_dir / "report" / "report.html")
 
 
 def write_analysis_report(output_dir: Path, findings: Sequence[Finding]) -> Path:
@@ -110,30 +101,15 @@ def write_analysis_report(output_dir: Path, findings: Sequence[Finding]) -> Path
         "title": f"Attention and segmentation: {where}",
         "findings": findings,
         "target_table": _target_table(where, {"reached": summary}),
-        "pictures": [_embed(path, path.stem) for path in worst_first],
+        "pictures": [embed(path, path.stem) for path in worst_first],
         "summary_facts": _flat(summary),
         "classes": _count_classes(cases),
         "charts": None,
     }
     if any(not math.isnan(as_float(row.get("attention_gt_overlap"))) for row in cases):
-        context["charts"] = _embed(draw_case_charts(cases, output_dir / "cases.png"), "cases")
+        context["charts"] = embed(draw_case_charts(cases, output_dir / "cases.png"), "cases")
     write_json(output_dir / "findings.json", [_plain(vars(finding)) for finding in findings])
-    return _render("analysis.html.j2", context, output_dir / "analysis.html")
-
-
-def _render(template: str, context: Mapping[str, Any], path: Path) -> Path:
-    """Fill a template; everything but what the templates say themselves is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    write_text(path, environment.get_template(template).render(context))
-    return path
+    return render("analysis.html.j2", context, output_dir / "analysis.html")
 
 
 def _run_facts(
@@ -245,7 +221,7 @@ def _some_pictures(folder: Path) -> tuple[list[Picture], int]:
     step = max(1, math.ceil((len(paths) - 1) / (_MOST_PICTURES - 1)))
     chosen = paths[::-1][::step][::-1]
     names = [re.sub(r"\bepoch-0*(\d)", r"epoch \1", path.stem) for path in chosen]
-    pictures = [_embed(path, name) for path, name in zip(chosen, names, strict=True)]
+    pictures = [embed(path, name) for path, name in zip(chosen, names, strict=True)]
     return pictures, len(paths) - len(chosen)
 
 
@@ -253,20 +229,6 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     """Sort key under which epoch-9 comes before epoch-10."""
     parts = re.split(r"(\d+)", path.stem)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-
-
-def _embed(path: Path, name: str) -> Picture:
-    """An image file as a data URI: as JPEG where that is smaller, which radiographs are."""
-    import io
-
-    from PIL import Image
-
-    png = path.read_bytes()
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").save(buffer, "JPEG", quality=88, optimize=True)
-    data, kind = min((png, "png"), (buffer.getvalue(), "jpeg"), key=lambda item: len(item[0]))
-    return Picture(name, f"data:image/{kind};base64,{base64.b64encode(data).decode()}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

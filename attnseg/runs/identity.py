@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from attnseg.config import TrainConfig
@@ -35,13 +36,16 @@ _FREE: dict[str, tuple[str, ...] | None] = {
 
 def defining_part(config: TrainConfig) -> dict[str, Any]:
     """The part of a configuration that decides the numbers, as plain containers."""
-    plain = config.model_dump(mode="json")
+    return defining_keys(config.model_dump(mode="json"))
+
+
+def defining_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a config.yaml as it was read, which may lack sections."""
+    kept = {name: value for name, value in plain.items() if _FREE.get(name, ()) is not None}
     for section, keys in _FREE.items():
-        if keys is None:
-            plain.pop(section)
-        else:
-            plain[section] = {k: v for k, v in plain[section].items() if k not in keys}
-    return plain
+        if keys is not None and isinstance(kept.get(section), Mapping):
+            kept[section] = {k: v for k, v in kept[section].items() if k not in keys}
+    return kept
 
 
 def run_identity(config: TrainConfig) -> str:

@@ -20,7 +20,7 @@ from attnseg.reports.style import new_figure, save_png
 
 from .fakes import case_rows, negative_rows, overlay_case, run_folder, summary_of
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "wbr"}
 
 
 @pytest.fixture(autouse=True)

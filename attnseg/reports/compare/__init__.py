@@ -1,0 +1,1 @@
+"""Runs beside one another: what differs, how well they do, and how sure that is."""
