@@ -17,6 +17,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from attnseg.callbacks.interruption import Interrupted, Interruption
 from attnseg.callbacks.monitoring import refuse_unknown, tell
+from attnseg.callbacks.pruning import Pruned
 from attnseg.config import TrainConfig
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.errors import (
@@ -95,6 +96,10 @@ def _fit(
         _end(folder, "interrupted", reason=str(stop))
         tell(f"{stop}\nthe same command goes on from there: {folder.path}")
         return INTERRUPTED
+    except Pruned as stop:
+        _end(folder, "pruned", reason=str(stop))
+        tell(f"{stop}: {folder.path}")
+        return 0
     except SystemExit:  # how Lightning passes on a second Ctrl-C
         _end(folder, "interrupted", reason="stopped at once")
         tell(f"stopped at once; the same command goes on from the last save: {folder.path}")

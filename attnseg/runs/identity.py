@@ -12,6 +12,8 @@ from attnseg.config import TrainConfig
 _FREE = {
     "run": None,
     "logger": None,
+    "launcher": None,
+    "sweep": None,
     "data": ("root", "cache_dir", "num_workers", "eval_batch_size", "scans_csv"),
     "callbacks": ("overlays",),
     "trainer": (
