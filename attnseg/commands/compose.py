@@ -71,7 +71,7 @@ def relax(overrides: Sequence[str]) -> list[str]:
     for override in map(_keep_path, overrides):
         key = override.split("=", 1)[0]
         plain = "=" in override and key[:1] not in "+~-" and "/" not in key
-        plain = plain and not _PHASE.fullmatch(key)
+        plain = plain and not _PHASE.fullmatch(key) and not key.startswith("hydra.")
         relaxed.append(f"++{override}" if plain and key.split("@")[0] not in groups else override)
     return relaxed
 

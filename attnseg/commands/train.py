@@ -58,7 +58,12 @@ def main(argv: Sequence[str]) -> int:
     if not flags:
         config = compose_checked("train", overrides, TrainConfig)  # before a heavy import
         _refuse_search_of_one(config)
-    if flags and set(flags) <= set(_MULTIRUN):
+    if set(flags) & set(_MULTIRUN):
+        if set(flags) - set(_MULTIRUN):
+            raise ConfigError(
+                "-m goes with overrides only: leave it out to see a configuration (--cfg job); a "
+                "folder with more configs is hydra.searchpath=[file:///path]"
+            )
         from attnseg.commands.sweep import sweep
 
         return sweep(overrides)
@@ -91,13 +96,6 @@ def _through_hydra(arguments: list[str]) -> int:
     import hydra
     from omegaconf import DictConfig
 
-    if set(_MULTIRUN) & set(arguments) and not {"--cfg", "-c", "--info", "-i"} & {
-        word.partition("=")[0] for word in arguments
-    }:
-        raise ConfigError(
-            "-m goes with overrides only; a folder with more configs is "
-            "hydra.searchpath=[file:///path]"
-        )
     codes: list[int] = []
 
     def job(config: DictConfig) -> int:

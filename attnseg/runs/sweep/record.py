@@ -98,7 +98,8 @@ class SweepRecord:
         """A job in a folder of its own: the one its run has already, under whatever name."""
         name = job_name(overrides, config.run.name or "")
         identity = run_identity(config)
-        home = find_run(self.root, identity)
+        twins = [job.folder.path for job in self.jobs if job.run_id == identity]
+        home = twins[0] if twins else find_run(self.root, identity)
         membership = SweepMembership(name=self.name, id=self.id, varied=dict(overrides))
         run = config.run.model_copy(
             update={"name": name or config.run.name, "sweep": membership, "dir": None}

@@ -222,17 +222,16 @@ class Search:
 
     def _retry_failed(self) -> None:
         """Failed points are tried again, once per start; Optuna gives them a new number."""
-        settled = [str(t.params) for t in self.trials() if t.state != self.states.FAIL]
-        queued = [t.system_attrs.get("fixed_params") for t in self.trials()]
-        for trial in self.trials():
-            if trial.state != self.states.FAIL or not trial.params:
-                continue
-            waiting = any(
-                q == trial.params and t.state == self.states.WAITING
-                for q, t in zip(queued, self.trials(), strict=True)
-            )
-            if str(trial.params) not in settled and not waiting:
-                settled.append(str(trial.params))
+        states, trials = self.states, self.trials()
+        taken = [trial.params for trial in trials if trial.state != states.FAIL]
+        taken += [
+            trial.system_attrs.get("fixed_params", {})
+            for trial in trials
+            if trial.state == states.WAITING
+        ]
+        for trial in trials:
+            if trial.state == states.FAIL and trial.params and trial.params not in taken:
+                taken.append(trial.params)
                 self.study.enqueue_trial(dict(trial.params))
 
     @contextmanager

@@ -85,7 +85,9 @@ class Watcher:
             trace = self.record.path / row["run_dir"] / "traceback.txt" if row["run_dir"] else None
             if state == "failed" and trace is not None and trace.exists():
                 text += f" ({trace.resolve()})"
-        self.console.print(text, style=_COLOURS[state], markup=False, highlight=False)
+        self.console.print(
+            text, style=_COLOURS[state], markup=False, highlight=False, soft_wrap=True
+        )
 
 
 def live_table(record: SweepRecord, room: int) -> Table:

@@ -86,9 +86,8 @@ def run_job(config: TrainConfig, folder: RunFolder) -> int:
         _settle(config, folder, INTERRUPTED, "stopped at once")
         return INTERRUPTED
     except Exception as error:
-        traceback.print_exc()
-        text = traceback.format_exc()
-        _settle(config, folder, FAILED, f"{type(error).__name__}: {error}", text)
+        reason = f"{type(error).__name__}: {error}"
+        _settle(config, folder, FAILED, reason, traceback.format_exc())
         return FAILED
     if code:
         _settle(config, folder, code, f"its process ended with exit code {code}")
