@@ -86,6 +86,7 @@ def test_help_and_config_errors_import_nothing_heavy(arguments: list[str]) -> No
         (["run.name=a,b", "-m"], "run.name cannot vary"),
         (["optim.lr=interval(1,2)", "-m"], "sweep=optuna"),
         (["sweep=optuna"], "add -m"),
+        (["hydra/launcher=joblib", "seed=1,2", "-m"], "launcher=..."),
         (["sweep=optuna", "-m"], "nothing to search"),
         (["launcher=nothing", "seed=1,2", "-m"], "nothing"),
         (["seed=1", "--cfg", "job", "optim.lr=[1,"], "[1,"),

@@ -71,6 +71,10 @@ def _read(arguments: Sequence[str]) -> Words:
     from omegaconf import OmegaConf
 
     parsed = {_key(override): override for override in _parse(arguments)}
+    for key in ("hydra/launcher", "hydra/sweeper"):
+        if key in parsed:
+            ours = "launcher" if key.endswith("launcher") else "sweep"
+            raise ConfigError(f"{key}: attnseg has a group of its own for it: {ours}=...")
     fixed = [_word(override) for override in parsed.values() if not override.is_sweep_override()]
     try:
         base = compose("train", overrides=fixed, return_hydra_config=True)

@@ -112,6 +112,7 @@ def _fit(
         raise ConfigError(f"trainer: {error}") from None
     except NonFiniteLossError as error:
         _end(folder, "failed", reason=str(error))
+        (folder.path / "traceback.txt").write_text(traceback.format_exc())
         print(f"attnseg train: {error}", file=sys.stderr)
         return FAILED
     except Exception as error:

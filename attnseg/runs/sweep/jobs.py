@@ -13,13 +13,14 @@ from types import FrameType
 from typing import Any
 
 import yaml
+from rich.console import Console
 
 from attnseg.config import LauncherConfig, TrainConfig
 from attnseg.errors import FAILED, INTERRUPTED, ConfigError
 from attnseg.runs.files import make_folder, write_text
 from attnseg.runs.sweep.engine import launch_jobs, refuse_missing, threads_of_a_job
 from attnseg.runs.sweep.record import DONE, Job, SweepRecord
-from attnseg.runs.sweep.table import Watcher
+from attnseg.runs.sweep.table import Watcher, live_table
 from attnseg.runs.sweep.worker import note, settle_dead
 
 
@@ -69,6 +70,11 @@ class Runner:
                     f"launcher={self.launcher.name} started no job: "
                     f"{type(crash).__name__}: {(str(crash).splitlines() or [''])[0]}"
                 ) from None
+            if crash is None and untouched and not self.stopped:
+                raise ConfigError(
+                    f"launcher={self.launcher.name} has ended without starting "
+                    f"{len(untouched)} of the jobs; its own logs say why"
+                )
             if crash is None:
                 break
             waiting = {index: waiting[index] for index in untouched}
@@ -186,6 +192,9 @@ def conclude(record: SweepRecord) -> int:
     codes = [code for code in outcomes if code is not None]
     codes += [row["exit_code"] for row in rows if row["exit_code"] is not None]
     counts = Counter(row["state"] for row in rows)
+    console = Console()
+    if console.is_terminal:
+        console.print(live_table(record, len(rows)))
     for row in rows:
         if row["state"] in ("failed", "invalid"):
             reason = (str(row["reason"]).strip().splitlines() or [""])[0]

@@ -119,8 +119,11 @@ class Search:
                     if len(trials) < count and trial.state == self.states.RUNNING:
                         own = self.plan.config.storage is None
                         lock = self._lock(trial.number, make=own)
-                        if lock is not None:
-                            held.enter_context(lock)
+                        if lock is None:
+                            continue
+                        held.enter_context(lock)
+                        # Its worker may have told it and let go since the list was made.
+                        if self.trials()[trial.number].state == self.states.RUNNING:
                             trials.append(trial)
                 repeats = 0
                 while len(trials) < count and repeats < _ENOUGH_REPEATS and self._left() > 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,14 @@ def storage_url(config: OptunaSweepConfig, folder: Path) -> str:
 
 
 def open_storage(url: str) -> Any:
-    """An RDB storage.
+    """An RDB storage; `$NAME` in its URL is read from the environment, since a configuration is
+    written to many places and a password must not be.
 
     Raises:
         ConfigError: the database cannot be reached, or its driver is not installed.
     """
     optuna = load_optuna()
+    url = os.path.expandvars(url)
     options = {"connect_args": {"timeout": _PATIENCE_S}} if url.startswith("sqlite") else {}
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)

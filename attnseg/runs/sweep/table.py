@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from attnseg.runs.sweep.record import DONE, Job, SweepRecord
+from attnseg.schedules import Schedule
 
 _EVERY_S = 0.5
 _COLOURS = {
@@ -116,4 +117,6 @@ def _cells(job: Job, state: str) -> Sequence[str]:
     value = best.get("value")
     shown = f"{best['metric'].removeprefix('val/')} {value:.4f}" if value is not None else ""
     reason = str(status.get("reason") or "") if state in ("failed", "interrupted") else ""
-    return job.name, state, str(status.get("epoch", "")), shown, reason.split("\n", 1)[0]
+    total = Schedule(job.config.schedule).total_epochs
+    epochs = f"{status['epoch']}/{total}" if "epoch" in status else ""
+    return job.name, state, epochs, shown, reason.split("\n", 1)[0]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from attnseg.config import LauncherConfig
 from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE
@@ -169,3 +170,34 @@ def test_a_launcher_that_starts_nothing_says_so(
     monkeypatch.setattr(jobs, "launch_jobs", broken)
     assert sweep(tmp_path, "seed=1,2") == USER_MISTAKE
     assert "started no job: RuntimeError: no sbatch here" in capsys.readouterr().err
+
+
+def test_a_slurm_job_is_submitted_with_its_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a cluster: what would be handed to submitit."""
+    needs("submitit_local")
+    given: dict[str, Any] = {}
+
+    def submit(launcher: Any, indices: Any, n_jobs: int) -> None:
+        given.update(launcher.params, n_jobs=n_jobs, folder=launcher.config.hydra.sweep.dir)
+        for index in indices:
+            launcher.task_function(OmegaConf.create({"index": index}))
+
+    monkeypatch.setattr(engine, "JobRunner", Told)
+    monkeypatch.setattr(engine, "_each_alone", submit)
+    words = ("launcher=submitit_slurm", "launcher.options.partition=gpu", "seed=1,2")
+    assert sweep(tmp_path, *words) == 0
+    assert (given["partition"], given["cpus_per_task"], given["n_jobs"]) == ("gpu", 8, 32)
+    assert given["max_num_timeout"] == 5
+    assert given["submitit_folder"].startswith(given["folder"])
+
+
+def test_a_job_that_the_launcher_forgot_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from attnseg.runs.sweep import jobs
+
+    monkeypatch.setattr(jobs, "launch_jobs", lambda *unused, **options: None)
+    assert sweep(tmp_path, "seed=1,2") == USER_MISTAKE
+    assert "without starting 2 of the jobs" in capsys.readouterr().err

@@ -205,6 +205,25 @@ def test_two_workers_share_a_study(tmp_path: Path) -> None:
     assert set(states(tmp_path).values()) == {"finished"}
 
 
+def test_a_trial_that_its_worker_has_just_told_is_not_taken_over(
+    tmp_path: Path, fake: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other worker tells, and lets go, between this one's list of trials and its lock."""
+    original = search.Search._lock
+    asked: list[Any] = []
+
+    def lock(self: Any, number: int, *, make: bool) -> Any:
+        if not asked:  # a trial of another worker
+            asked.append(self.study.ask(search.distributions(self.plan.space)))
+        elif number == asked[0].number:
+            self.study.tell(number, 0.5)
+        return original(self, number, make=make)
+
+    monkeypatch.setattr(search.Search, "_lock", lock)
+    assert sweep(tmp_path, *SEARCH, "sweep.n_trials=3") == 0
+    assert {trial.state.name for trial in study(tmp_path).trials} == {"COMPLETE"}
+
+
 def test_an_interrupted_trial_stays_open(
     tmp_path: Path, fake: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,9 +243,15 @@ def test_an_interrupted_trial_stays_open(
     assert fake[1].optim.lr == fake[0].optim.lr
 
 
-def test_a_storage_can_be_anywhere(tmp_path: Path, fake: list[Any]) -> None:
+def test_a_storage_can_be_anywhere_and_its_secret_is_not_written(
+    tmp_path: Path, fake: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "elsewhere")
     url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
-    assert sweep(tmp_path, *SEARCH, "sweep.n_trials=1", f"sweep.storage='{url}'") == 0
+    hidden = url.replace("elsewhere", "$SECRET")
+    assert sweep(tmp_path, *SEARCH, "sweep.n_trials=1", f"sweep.storage='{hidden}'") == 0
+    (frozen,) = tmp_path.glob("sweeps/*/jobs/*.yaml")
+    assert "elsewhere" not in frozen.read_text()
     assert len(optuna.load_study(study_name=None, storage=url).trials) == 1
     assert not list(tmp_path.glob("sweeps/*/study.db"))
 

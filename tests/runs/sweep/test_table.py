@@ -50,6 +50,7 @@ def test_the_table_has_state_epoch_and_best(sweep_record: SweepRecord) -> None:
     row = next(line for line in text.splitlines() if "seed=0" in line)
     assert "finished" in row
     assert "dice_positive 0.5000" in row
+    assert "2/2" in row
     assert "out of luck" in next(line for line in text.splitlines() if "seed=2" in line)
 
 
