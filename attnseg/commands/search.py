@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attnseg.commands.compose import compose_here
-from attnseg.commands.sweep import Words, composer, digest, plain_value
+from attnseg.commands.sweep import Words, composer, digest, parse, plain_value
 from attnseg.config import (
     CategoricalSpace,
     FloatSpace,
@@ -87,10 +87,6 @@ def space_of(key: str, override: Any) -> Space:
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise ConfigError(f"{key}: {reason}") from None
-    from attnseg.commands.sweep import _parse
-
     raw = override.get_key_element()
-    values = [
-        plain_value(_parse([f"{raw}={text}"])[0]) for text in override.sweep_string_iterator()
-    ]
+    values = [plain_value(parse([f"{raw}={text}"])[0]) for text in override.sweep_string_iterator()]
     return CategoricalSpace(type="categorical", choices=list(dict.fromkeys(values)))

@@ -44,7 +44,7 @@ def sweep(arguments: Sequence[str]) -> int:
     """
     command = " ".join(["attnseg train -m", *arguments])
     with hydra_ready():
-        words = _read(arguments)
+        words = read_words(arguments)
         if words.engine == "optuna":
             from attnseg.commands.search import plan
 
@@ -65,12 +65,12 @@ def sweep(arguments: Sequence[str]) -> int:
     return run_grid(record, config.launcher, fail_fast=config.sweep.fail_fast)
 
 
-def _read(arguments: Sequence[str]) -> Words:
+def read_words(arguments: Sequence[str]) -> Words:
     """Parse the words, and add what the experiment sweeps by itself (hydra.sweeper.params)."""
     from hydra import compose
     from omegaconf import OmegaConf
 
-    parsed = {_key(override): override for override in _parse(arguments)}
+    parsed = {_key(override): override for override in parse(arguments)}
     for key in ("hydra/launcher", "hydra/sweeper"):
         if key in parsed:
             ours = "launcher" if key.endswith("launcher") else "sweep"
@@ -84,7 +84,7 @@ def _read(arguments: Sequence[str]) -> Words:
     except Exception as error:  # Hydra raises many kinds, and a mistake is all that it can be
         raise ConfigError(explain(error, arguments)) from None
     assert isinstance(own, dict)
-    for override in _parse([f"{key!s}={value}" for key, value in own.items()]):
+    for override in parse([f"{key!s}={value}" for key, value in own.items()]):
         parsed.setdefault(_key(override), override)
     swept = {key: each for key, each in parsed.items() if each.is_sweep_override()}
     for key in swept:
@@ -105,7 +105,7 @@ def _read(arguments: Sequence[str]) -> Words:
     return Words(fixed, swept, engine, shortened(safe(title or "single")))
 
 
-def _parse(words: Sequence[str]) -> list[Any]:
+def parse(words: Sequence[str]) -> list[Any]:
     """Hydra's grammar: choices, range(...), interval(...), glob(...)."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -182,7 +182,7 @@ def _choices(key: str, override: Any) -> list[tuple[str, Any]]:
         )
     raw = override.get_key_element()
     found = [f"{raw}={text}" for text in override.sweep_string_iterator()]
-    return [(word, plain_value(_parse([word])[0])) for word in dict.fromkeys(found)]
+    return [(word, plain_value(parse([word])[0])) for word in dict.fromkeys(found)]
 
 
 def plain_value(override: Any) -> Any:

@@ -72,10 +72,10 @@ def test_an_experiment_can_bring_its_own_sweep(
 
 def test_the_study_is_36_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from attnseg.commands.compose import hydra_ready
-    from attnseg.commands.sweep import _read, grid
+    from attnseg.commands.sweep import grid, read_words
 
     with hydra_ready():
-        record = grid(_read(["experiment=phantom_study", f"run.root={tmp_path}"]), "")
+        record = grid(read_words(["experiment=phantom_study", f"run.root={tmp_path}"]), "")
     assert len({job.run_id for job in record.jobs}) == 36
     assert record.jobs[0].name == "attention=drr,schedule=two_phase,seed=1"
 
