@@ -15,8 +15,9 @@ from attnseg.callbacks.non_finite import StopOnNonFinite
 from attnseg.callbacks.overlays import Overlays
 from attnseg.callbacks.phase_switching import PhaseSwitching
 from attnseg.callbacks.progress import progress_bar
+from attnseg.callbacks.pruning import Pruning
 from attnseg.callbacks.tracking import Tracking
-from attnseg.config import TrainConfig
+from attnseg.config import OptunaSweepConfig, TrainConfig
 from attnseg.runs.folder import RunFolder
 
 
@@ -43,6 +44,9 @@ def build_callbacks(config: TrainConfig, folder: RunFolder, stop: StopRequest) -
     ]
     if settings.early_stopping.enabled:
         callbacks.append(PhaseEarlyStopping(settings.early_stopping))
+    sweep = config.sweep
+    if isinstance(sweep, OptunaSweepConfig) and sweep.trial and sweep.pruner.name != "none":
+        callbacks.append(Pruning(sweep))
     if config.trainer.progress_bar:
         callbacks.append(progress_bar())
     return [*callbacks, Interruption(stop), Checkpointing(settings.checkpoint, folder)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from attnseg.config import Section, validate
@@ -21,18 +23,31 @@ def compose(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
         ConfigError: an override is malformed, names no group or option, or an interpolation
             fails; Hydra's own reason is in the message.
     """
-    from hydra import compose as hydra_compose
+    with hydra_ready():
+        return compose_here(config_name, overrides)
+
+
+@contextmanager
+def hydra_ready() -> Iterator[None]:
+    """Hydra's global state, set up for conf/ and for the time of the block."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(conf_dir()), job_name="attnseg", version_base="1.3"):
+        yield
+
+
+def compose_here(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """As `compose`, inside `hydra_ready`: a sweep composes many."""
+    from hydra import compose as hydra_compose
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-            config = hydra_compose(config_name, overrides=relax(overrides))
+        config = hydra_compose(config_name, overrides=relax(overrides))
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     # Hydra says `schedule=null` with a ValueError.
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
@@ -53,12 +68,20 @@ def relax(overrides: Sequence[str]) -> list[str]:
     """
     groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
     relaxed = []
-    for override in overrides:
+    for override in map(_keep_path, overrides):
         key = override.split("=", 1)[0]
         plain = "=" in override and key[:1] not in "+~-" and "/" not in key
-        plain = plain and not _PHASE.fullmatch(key)
+        plain = plain and not _PHASE.fullmatch(key) and not key.startswith("hydra.")
         relaxed.append(f"++{override}" if plain and key.split("@")[0] not in groups else override)
     return relaxed
+
+
+def _keep_path(override: str) -> str:
+    """Quote a path that is there and has characters of Hydra's grammar, as a sweep's runs have."""
+    key, _, value = override.partition("=")
+    if not {",", "="} & set(value) or {"'", '"', "("} & set(value) or len(value) > 4000:
+        return override
+    return f"{key}='{value}'" if "/" in value and Path(value).exists() else override
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:

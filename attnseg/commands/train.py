@@ -10,8 +10,8 @@ from typing import Any
 
 from attnseg.commands.compose import compose_checked, explain, relax
 from attnseg.commands.help import command_help, show, wants_help
-from attnseg.config import TrainConfig
-from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, ConfigError, UserError
+from attnseg.config import OptunaSweepConfig, TrainConfig
+from attnseg.errors import FAILED, USER_MISTAKE, ConfigError, UserError
 from attnseg.paths import conf_dir
 
 GROUPS = (
@@ -25,7 +25,11 @@ GROUPS = (
     "trainer",
     "logger",
     "experiment",
+    "launcher",
+    "sweep",
 )
+_MULTIRUN = ("-m", "--multirun")
+_HYDRA_FLAGS = ("cfg", "info", "package", "config-path", "config-name", "config-dir", "hydra-help")
 OVERRIDES = (
     ("experiment=demo", "a named study: its file says command, cost and expected result"),
     ("data=lidc_drr data.root=PATH", "train on real DRRs"),
@@ -36,20 +40,52 @@ OVERRIDES = (
     ("data.batch_size=8 data.num_workers=2", "per process"),
     ("trainer.precision=bf16-mixed", "any Trainer argument by its own name"),
     ("run.dir=runs/mine", "choose the run folder"),
-    ("-m schedule=two_phase,none seed=1,2,3", "a sweep: one run a combination"),
+    ("resume=none", "start afresh; auto (default) goes on; or a run folder, or a .ckpt"),
+    ("fork=PATH", "go on from a checkpoint under a changed configuration, as a new run"),
+    ("warmstart=PATH", "begin with the weights of a run folder, .ckpt or .safetensors"),
+    ("-m schedule=two_phase,none seed=1,2,3", "a sweep: one run a combination, resumable"),
+    ("-m ... launcher=joblib launcher.n_jobs=4", "several runs at once (joblib, submitit, Ray)"),
+    ("-m ... sweep=optuna 'optim.lr=interval(1e-4,1e-2)'", "a search, also resumable"),
     ("--cfg job", "print the composed configuration and stop"),
 )
 
 
 def main(argv: Sequence[str]) -> int:
     """Train one run, or sweep with -m. Returns the exit code."""
-    arguments = list(argv)
+    arguments = without_hyphens(argv)
     if wants_help(arguments):
         purpose = "train the dual-pathway attention model"
         return show(command_help("train", purpose, GROUPS, OVERRIDES))
-    if not any(argument.startswith("-") for argument in arguments):
-        compose_checked("train", arguments, TrainConfig)  # before anything heavy is imported
+    flags = [word for word in arguments if word.startswith("-")]
+    overrides = [word for word in arguments if word not in flags]
+    if not flags:
+        config = compose_checked("train", overrides, TrainConfig)  # before a heavy import
+        _refuse_search_of_one(config)
+    if set(flags) & set(_MULTIRUN):
+        if set(flags) - set(_MULTIRUN):
+            raise ConfigError(
+                "-m goes with overrides only: leave it out to see a configuration (--cfg job); a "
+                "folder with more configs is hydra.searchpath=[file:///path]"
+            )
+        from attnseg.commands.sweep import sweep
+
+        return sweep(overrides)
     return _through_hydra(flags_first(relax(arguments)))
+
+
+def without_hyphens(argv: Sequence[str]) -> list[str]:
+    """`--optim.lr=1e-3` is `optim.lr=1e-3`: what a W&B sweep agent passes as ${args}."""
+    words = []
+    for word in argv:
+        key = word.removeprefix("--").partition("=")[0]
+        ours = word.startswith("--") and "=" in word and key not in _HYDRA_FLAGS
+        words.append(word.removeprefix("--") if ours else word)
+    return words
+
+
+def _refuse_search_of_one(config: TrainConfig) -> None:
+    if isinstance(config.sweep, OptunaSweepConfig):
+        raise ConfigError("sweep=optuna makes many runs: add -m (or sweep=grid for this one run)")
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
@@ -59,15 +95,14 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
 
 
 def _through_hydra(arguments: list[str]) -> int:
-    """Let Hydra run the job, so that -m, --cfg, --config-dir and launchers are its own."""
+    """Let Hydra run the job, so that --cfg, --info and --config-dir are its own."""
     import hydra
     from omegaconf import DictConfig
 
     codes: list[int] = []
 
     def job(config: DictConfig) -> int:
-        if INTERRUPTED not in codes:  # who stops a run of a sweep means the sweep
-            codes.append(_train(config))
+        codes.append(_train(config))
         return codes[-1]
 
     sys.argv = ["attnseg train", *arguments]
@@ -82,12 +117,14 @@ def _through_hydra(arguments: list[str]) -> int:
 
 
 def _train(config: Any) -> int:
-    """One run; whatever happens to it, the others of a sweep go on."""
+    """One run."""
     from attnseg.config import validate
     from attnseg.runs.launch import launch
 
     try:
-        return launch(validate(_plain(config), TrainConfig))
+        checked = validate(_plain(config), TrainConfig)
+        _refuse_search_of_one(checked)
+        return launch(checked)
     except UserError as error:
         print(f"attnseg train: {error}", file=sys.stderr)
         return USER_MISTAKE

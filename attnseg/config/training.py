@@ -10,6 +10,7 @@ from attnseg.config.base import Beta, Fraction, GroupName, NonNegative, Positive
 from attnseg.config.data import AnyData
 from attnseg.config.model import AnyModel, AttentionConfig
 from attnseg.config.objective import LossConfig, ScheduleConfig
+from attnseg.config.sweep import AnySweep, GridSweepConfig, LauncherConfig
 
 
 class LrScheduleConfig(Section):
@@ -177,6 +178,8 @@ class TrainConfig(Section):
     trainer: TrainerConfig
     logger: LoggerConfig = LoggerConfig()
     run: RunConfig
+    launcher: LauncherConfig = LauncherConfig()
+    sweep: AnySweep = GridSweepConfig()
 
     @model_validator(mode="after")
     def _every_phase_has_a_loss(self) -> TrainConfig:

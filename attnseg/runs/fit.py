@@ -17,6 +17,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from attnseg.callbacks.interruption import Interrupted, StopRequest
 from attnseg.callbacks.monitoring import refuse_unknown, tell
+from attnseg.callbacks.pruning import Pruned
 from attnseg.config import TrainConfig
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.errors import (
@@ -34,8 +35,8 @@ from attnseg.module import AttnSegModule
 from attnseg.runs.files import make_folder
 from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_foreign
 from attnseg.runs.group import first_of_group
-from attnseg.runs.identity import run_identity, run_name
-from attnseg.runs.origin import fork, warm_start, with_origin
+from attnseg.runs.identity import identified, run_identity, run_name
+from attnseg.runs.origin import fork, warm_start
 from attnseg.runs.resume import adopt, refuse_other_data, restarted, resume_point
 from attnseg.runs.slurm import requeue_if_asked
 from attnseg.runs.trainer import build_trainer
@@ -50,7 +51,7 @@ def fit(config: TrainConfig) -> int:
     """
     if restarted():
         config = config.model_copy(update={"resume": "auto"})
-    config = with_origin(config)
+    config = identified(config)
     folder = folder_of(config)
     stop = StopRequest()
     with stop.listening():
@@ -62,6 +63,10 @@ def fit(config: TrainConfig) -> int:
             if config.run.slurm_requeue and first_of_group():
                 requeue_if_asked(stop.received)
             return INTERRUPTED
+        except Pruned as given_up:
+            _end(folder, "pruned", reason=str(given_up))
+            tell(f"{given_up}: {folder.path}")
+            return 0
         except (SystemExit, KeyboardInterrupt):  # Lightning makes the one of the other
             _end(folder, "interrupted", reason="stopped at once")
             tell(f"stopped at once; the same command goes on from the last save: {folder.path}")
@@ -130,7 +135,7 @@ def _fit(
     except MisconfigurationException as error:
         _end(folder, "failed", reason=str(error))
         raise ConfigError(f"trainer: {error}") from None
-    except (WriteError, NonFiniteLossError):
+    except (WriteError, Pruned):
         raise
     except Exception as error:
         _end(folder, "failed", reason=f"{type(error).__name__}: {error}")

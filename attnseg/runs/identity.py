@@ -16,6 +16,8 @@ _FREE: dict[str, tuple[str, ...] | None] = {
     "fork": None,  # a path; what it led to is in `origin`
     "warmstart": None,
     "logger": None,
+    "launcher": None,
+    "sweep": None,
     "data": ("root", "cache_dir", "num_workers", "eval_batch_size", "scans_csv"),
     "callbacks": ("overlays",),
     "trainer": (
@@ -46,6 +48,15 @@ def defining_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
         if keys is not None and isinstance(kept.get(section), Mapping):
             kept[section] = {k: v for k, v in kept[section].items() if k not in keys}
     return kept
+
+
+def identified(config: TrainConfig) -> TrainConfig:
+    """The configuration with `origin` filled in, without which a fork has no identity yet."""
+    if config.fork is None and config.warmstart is None:
+        return config
+    from attnseg.runs.origin import with_origin  # brings torch along
+
+    return with_origin(config)
 
 
 def run_identity(config: TrainConfig) -> str:

@@ -13,6 +13,7 @@ from attnseg.errors import FAILED, USER_MISTAKE, ConfigError, UserError
 from attnseg.runs.files import make_folder, write_text
 from attnseg.runs.folder import RunFolder, folder_of
 from attnseg.runs.group import FELL, die_with_launcher, first_of_group, group, run_group
+from attnseg.runs.identity import identified
 
 WORKER = "attnseg.runs.launch"
 """The module that every process of a group runs."""
@@ -29,10 +30,7 @@ def launch(config: TrainConfig) -> int:
     Returns:
         0 finished, 1 failed, 2 the user's mistake, 75 interrupted and resumable.
     """
-    if config.fork or config.warmstart:
-        from attnseg.runs.origin import with_origin  # brings torch along
-
-        config = with_origin(config)
+    config = identified(config)
     if group() is not None:
         return _fit(config)
     count = processes_wanted(config)

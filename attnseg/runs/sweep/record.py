@@ -1,0 +1,206 @@
+"""A sweep's record: what it is made of, and the state of every job, read from the run folders."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from attnseg.config import SweepMembership, TrainConfig
+from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE
+from attnseg.runs.files import write_json
+from attnseg.runs.folder import RunFolder
+from attnseg.runs.identity import run_identity
+from attnseg.runs.sweep.names import job_name
+from attnseg.schedules import Schedule
+
+State = Literal["pending", "running", "interrupted", "failed", "finished", "pruned", "invalid"]
+DONE: tuple[State, ...] = ("finished", "pruned")
+_PREFERRED = ("finished", "pruned", "running", "interrupted", "failed")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep: a configuration with a folder, or a mistake."""
+
+    index: int
+    overrides: Mapping[str, Any]  # what varies, with this job's values
+    name: str
+    config: TrainConfig | None = None
+    problem: str = ""  # why there is no configuration
+
+    @property
+    def run_id(self) -> str | None:
+        """The identity of its run."""
+        return run_identity(self.config) if self.config else None
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where its run is or will be."""
+        assert self.config is not None and self.config.run.dir is not None
+        return RunFolder(Path(self.config.run.dir))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of a job of this invocation without its run's status."""
+
+    started: bool = False
+    exit_code: int | None = None
+
+
+@dataclass
+class SweepRecord:
+    """`<run.root>/sweeps/<name>-<id>/`: sweep.json, the jobs' frozen configurations.
+
+    The run folders are the truth: sweep.json is made of them anew whenever it is written, so
+    several processes may write it.
+    """
+
+    root: Path  # run.root
+    name: str
+    id: str
+    command: str
+    varied: Sequence[str]
+    jobs: list[Job] = field(default_factory=list)
+    session: str = field(default_factory=lambda: uuid.uuid4().hex[:8])  # this invocation
+
+    @property
+    def path(self) -> Path:
+        """The sweep's folder."""
+        return self.root / "sweeps" / f"{self.name}-{self.id}"
+
+    @property
+    def stop_marker(self) -> Path:
+        """While it is there, no job of this invocation starts."""
+        return self.path / f".stop-{self.session}"
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was a signal that stopped the sweep, rather than a failure."""
+        try:
+            return self.stop_marker.read_text().startswith("SIG")
+        except OSError:
+            return False
+
+    def frozen(self, index: int) -> Path:
+        """A job's configuration, for whatever process runs it."""
+        return self.path / "jobs" / f"{index}.yaml"
+
+    def place(
+        self, index: int, overrides: Mapping[str, Any], config: TrainConfig, **changes: Any
+    ) -> Job:
+        """A job in a folder of its own: the one its run has already, under whatever name."""
+        name = job_name(overrides, config.run.name or "")
+        identity = run_identity(config)
+        twins = [job.folder.path for job in self.jobs if job.run_id == identity]
+        home = twins[0] if twins else find_run(self.root, identity)
+        membership = SweepMembership(name=self.name, id=self.id, varied=dict(overrides))
+        run = config.run.model_copy(
+            update={"name": name or config.run.name, "sweep": membership, "dir": None}
+        )
+        if home is None:
+            from attnseg.runs.folder import folder_of
+
+            home = folder_of(config.model_copy(update={"run": run})).path
+        run = run.model_copy(update={"dir": str(home)})
+        return Job(index, overrides, name, config.model_copy(update={"run": run, **changes}))
+
+    def outcome(self, job: Job) -> Outcome:
+        """What the job's worker noted in this invocation."""
+        try:
+            noted = json.loads(self.frozen(job.index).with_suffix(".json").read_text())
+        except (OSError, ValueError):
+            return Outcome()
+        return Outcome(True, noted["exit_code"]) if noted["session"] == self.session else Outcome()
+
+    def state(self, job: Job) -> State:
+        """A job's state; of a run that says it is running and is not, interrupted."""
+        if job.config is None:
+            return "invalid"
+        status = job.folder.read_status()
+        state: State = status.get("state", "pending")
+        if state == "finished" and not is_complete(job.config, status):
+            state = "interrupted"
+        if state == "running":
+            outcome = self.outcome(job)
+            alive = outcome.started and outcome.exit_code is None
+            if not alive and not is_held(job.folder):
+                state = "interrupted"
+        return state
+
+    def row(self, job: Job) -> dict[str, Any]:
+        """A job as sweep.json has it."""
+        state = self.state(job)
+        status = job.folder.read_status() if job.config else {}
+        codes: dict[str, int | None] = {
+            "finished": 0,
+            "pruned": 0,
+            "interrupted": INTERRUPTED,
+            "failed": status.get("exit_code", FAILED),
+            "invalid": USER_MISTAKE,
+        }
+        return {
+            "index": job.index,
+            "overrides": dict(job.overrides),
+            "name": job.name,
+            "run_id": job.run_id,
+            "run_dir": relative(job.folder.path, self.path) if job.config else None,
+            "state": state,
+            "exit_code": codes.get(state),
+            "reason": job.problem or status.get("reason"),
+        }
+
+    def write(self) -> list[dict[str, Any]]:
+        """Write sweep.json; returns its jobs."""
+        rows = [self.row(job) for job in self.jobs]
+        content = {
+            "name": self.name,
+            "id": self.id,
+            "command": self.command,
+            "varied": list(self.varied),
+            "jobs": rows,
+        }
+        write_json(self.path / "sweep.json", content)
+        return rows
+
+
+def find_run(root: Path, identity: str) -> Path | None:
+    """The folder `*-<identity>` under run.root that has come furthest with this run."""
+    found = []
+    for path in sorted(root.glob(f"*-{identity}")):
+        status = RunFolder(path).read_status()
+        if status.get("id") == identity and status.get("state") in _PREFERRED:
+            found.append((_PREFERRED.index(status["state"]), path))
+    return min(found)[1] if found else None
+
+
+def is_complete(config: TrainConfig, status: Mapping[str, Any]) -> bool:
+    """Whether a finished run has nothing left to train; `max_epochs` may have cut it short."""
+    if status.get("reason") == "early stopping":
+        return True
+    total = Schedule(config.schedule).total_epochs
+    return int(status.get("epoch", total)) >= min(total, config.trainer.max_epochs or total)
+
+
+def is_held(folder: RunFolder) -> bool:
+    """Whether a living process is training in a run folder."""
+    try:
+        with (folder.path / ".lock").open("r+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_UN)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def relative(path: Path, start: Path) -> str:
+    """A path as seen from a folder, so that the record can be moved with the runs."""
+    return os.path.relpath(path, start)

@@ -1,0 +1,157 @@
+"""One job, in whatever process a launcher gives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from attnseg.config import TrainConfig, validate
+from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, UserError
+from attnseg.runs.files import write_json, write_text
+from attnseg.runs.folder import RunFolder, now
+from attnseg.runs.identity import run_identity, run_name
+
+
+class JobRunner:
+    """What a launcher calls (and pickles): runs one frozen configuration of a sweep's folder.
+
+    Args:
+        sweep: the sweep's folder.
+        session: the invocation of the sweep that this belongs to.
+        log: keep what a job prints in its run folder (output.log), as several at once would
+            write over each other on a terminal.
+        fail_fast: a failure keeps further jobs from starting.
+    """
+
+    def __init__(self, sweep: Path, session: str, *, log: bool, fail_fast: bool) -> None:
+        self.sweep = sweep.resolve()
+        self.session = session
+        self.log = log
+        self.fail_fast = fail_fast
+        self.cwd = Path.cwd()  # Ray's workers have one of their own
+
+    def __call__(self, selection: Any) -> int | None:
+        """Run the job `selection.index`; never raises, since a launcher would drop the others."""
+        index = int(selection.index)
+        stop = self.sweep / f".stop-{self.session}"
+        if stop.exists():
+            return None
+        os.chdir(self.cwd)
+        frozen = self.sweep / "jobs" / f"{index}.yaml"
+        config = validate(yaml.safe_load(frozen.read_text()), TrainConfig)
+        note(frozen, self.session, None)
+        code = self._run(config)
+        if code == INTERRUPTED or (self.fail_fast and code):
+            write_text(stop, f"job {index} ended with {code}\n")
+        note(frozen, self.session, code)
+        return code
+
+    def _run(self, config: TrainConfig) -> int:
+        assert config.run.dir is not None
+        folder = RunFolder(Path(config.run.dir))
+        if not self.log:
+            return run_job(config, folder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with _into(folder.path / "output.log"):
+            return run_job(config, folder)
+
+
+def note(frozen: Path, session: str, exit_code: int | None) -> None:
+    """Leave word beside a job's configuration that it has started, or how it ended."""
+    write_json(frozen.with_suffix(".json"), {"session": session, "exit_code": exit_code})
+
+
+def run_job(config: TrainConfig, folder: RunFolder) -> int:
+    """Train one run; whatever happens to it is in its status, and in the exit code."""
+    (folder.path / "traceback.txt").unlink(missing_ok=True)  # of an earlier attempt
+    from attnseg.runs.launch import launch
+
+    try:
+        with _stoppable():
+            code = launch(config)
+    except UserError as error:
+        print(f"attnseg train: {error}", file=sys.stderr)
+        _settle(config, folder, USER_MISTAKE, str(error))
+        return USER_MISTAKE
+    except KeyboardInterrupt:
+        _settle(config, folder, INTERRUPTED, "stopped at once")
+        return INTERRUPTED
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        _settle(config, folder, FAILED, reason, traceback.format_exc())
+        return FAILED
+    if code:
+        _settle(config, folder, code, f"its process ended with exit code {code}")
+    return code
+
+
+def settle_dead(config: TrainConfig, folder: RunFolder) -> None:
+    """A job's process has gone without a word."""
+    reason = "its process was killed, or ran out of memory; the same command goes on with it"
+    _settle(config, folder, FAILED, reason, f"No traceback: {reason}.\n")
+
+
+def _settle(
+    config: TrainConfig, folder: RunFolder, code: int, reason: str, text: str | None = None
+) -> None:
+    """Say in status.json how a job ended, where the training itself could not."""
+    from attnseg.runs.sweep.record import is_held
+
+    state = "interrupted" if code == INTERRUPTED else "failed"
+    status = folder.read_status()
+    if is_held(folder) or (state == "interrupted" and not status):
+        return  # another process is training it, or nothing has begun
+    changes: dict[str, Any] = {"exit_code": code}
+    if status.get("state") != state:
+        changes |= {"state": state, "reason": reason, "ended": now()}
+        changes |= {"id": run_identity(config), "name": run_name(config)}
+    folder.update_status(**changes)
+    if text is not None and not (folder.path / "traceback.txt").exists():
+        write_text(folder.path / "traceback.txt", text)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end a run that is still setting up (in training it has handlers of its
+    own); afterwards the handlers are as before, whatever the run has left."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous: dict[int, Any] = {}
+    with suppress(ValueError):  # not in the main thread
+        previous = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _into(path: Path) -> Iterator[None]:
+    """Send everything that this process and its children print to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with path.open("ab") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in enumerate(kept, start=1):
+            os.dup2(copy, number)
+            os.close(copy)
