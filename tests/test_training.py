@@ -22,27 +22,7 @@ from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import read_ledger
 from tests.conftest import TINY, configure
-
-
-def state(path: Path) -> dict[str, Any]:
-    """What an exact resume must reproduce."""
-    content = read_checkpoint(path)
-    keys = ("state_dict", "optimizer_states", "current_model_state", "averaging_state", "epoch")
-    return {key: content[key] for key in keys if key in content} | {
-        "global_step": content["global_step"]
-    }
-
-
-def same(first: Any, second: Any) -> bool:
-    if isinstance(first, torch.Tensor):
-        return first.shape == second.shape and torch.allclose(
-            first, second, rtol=0.0, atol=0.0, equal_nan=True
-        )
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
-    if isinstance(first, (list, tuple)):
-        return len(first) == len(second) and all(map(same, first, second))
-    return bool(first == second)
+from tests.exactness import assert_equal_runs
 
 
 def test_the_run_folder_is_complete(finished: RunFolder) -> None:
@@ -105,33 +85,7 @@ def test_a_resume_of_another_configuration_lists_the_differences(
 
 def test_the_same_run_twice_is_the_same_to_the_bit(finished: RunFolder, tmp_path: Path) -> None:
     assert fit(configure(tmp_path)) == 0
-    assert same(state(tmp_path / "checkpoints" / "last.ckpt"), state(finished.last))
-    assert (tmp_path / "metrics.csv").read_bytes() == finished.ledger.read_bytes()
-
-
-@pytest.mark.parametrize("stop_at", [1, 2, 3])
-@pytest.mark.parametrize("extra", [(), ("callbacks.ema.enabled=true", "schedule=dwa")])
-def test_an_interrupted_run_goes_on_to_the_same_bits(
-    stop_at: int, extra: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopped mid-epoch, on an epoch's last batch, and after the phase boundary."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert fit(configure(whole, *extra)) == 0
-    original = Interruption._asked
-
-    def ask(self: Interruption, trainer: Any) -> bool:
-        return trainer.global_step == stop_at or original(self, trainer)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Interruption, "_asked", ask)
-        assert fit(configure(broken, *extra)) == INTERRUPTED
-    status = RunFolder(broken).read_status()
-    assert status["state"] == "interrupted"
-    assert fit(configure(broken, *extra)) == 0
-    assert same(
-        state(broken / "checkpoints" / "last.ckpt"), state(whole / "checkpoints" / "last.ckpt")
-    )
-    assert (broken / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+    assert_equal_runs(RunFolder(tmp_path), finished)
 
 
 def test_a_non_finite_loss_stops_and_names_term_and_case(

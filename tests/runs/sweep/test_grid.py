@@ -15,6 +15,7 @@ from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from tests.conftest import TINY, configure
+from tests.exactness import assert_equal_runs
 from tests.runs.sweep.helpers import (
     record,
     run_folder,
@@ -23,7 +24,6 @@ from tests.runs.sweep.helpers import (
     sweep,
     sweep_elsewhere,
 )
-from tests.test_training import same, state
 
 
 @pytest.fixture
@@ -240,8 +240,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     whole = RunFolder(tmp_path / "whole")
     assert fit(configure(whole.path, "data.augment.enabled=false", "seed=2")) == 0
     broken = RunFolder(run_folder(tmp_path, "seed=2"))
-    assert same(state(broken.last), state(whole.last))
-    assert broken.ledger.read_bytes() == whole.ledger.read_bytes()
+    assert_equal_runs(broken, whole)
 
 
 KILL = """
@@ -271,8 +270,7 @@ def test_a_sweep_killed_in_the_middle_goes_on_without_loss_or_double(tmp_path: P
     words = ("data.augment.enabled=false", "seed=2", "schedule.total_epochs=3")
     assert fit(configure(whole.path, *words)) == 0
     broken = RunFolder(run_folder(tmp_path, "seed=2"))
-    assert same(state(broken.last), state(whole.last))
-    assert broken.ledger.read_bytes() == whole.ledger.read_bytes()
+    assert_equal_runs(broken, whole)
 
 
 def test_ddp_jobs_have_processes_and_folders_of_their_own(tmp_path: Path) -> None:
