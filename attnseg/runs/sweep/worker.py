@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -46,6 +47,8 @@ class JobRunner:
         if stop.exists():
             return None
         os.chdir(self.cwd)
+        # joblib's workers leave a way of starting processes that no data loader can use.
+        multiprocessing.set_start_method(None, force=True)
         frozen = self.sweep / "jobs" / f"{index}.yaml"
         config = validate(yaml.safe_load(frozen.read_text()), TrainConfig)
         note(frozen, self.session, None)

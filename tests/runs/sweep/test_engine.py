@@ -77,7 +77,8 @@ def test_who_stops_the_sweep_stops_the_jobs_of_other_processes(
 @pytest.mark.parametrize("launcher", sorted(EXTRAS))
 def test_a_launcher_trains_every_job_in_its_folder(launcher: str, tmp_path: Path) -> None:
     needs(launcher)
-    words = ("schedule=none", "schedule.total_epochs=1", "seed=1,2")
+    loader = "data.num_workers=1"  # a job may start processes of its own
+    words = ("schedule=none", "schedule.total_epochs=1", "seed=1,2", loader)
     assert sweep(tmp_path, *words, f"launcher={launcher}") == 0
     assert states(tmp_path) == {"seed=1": "finished", "seed=2": "finished"}
     folder = run_folder(tmp_path, "seed=1")
