@@ -1,8 +1,6 @@
 """`python -m attnseg`: what torchrun and srun start."""
 
-import sys
-
-from attnseg.cli import main
+from attnseg.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
 
-from attnseg.errors import USER_MISTAKE, UserError
+from attnseg.errors import INTERRUPTED, USER_MISTAKE, UserError
 
 COMMANDS = {
     "train": "train a model; ends with a run folder (metrics, checkpoints, report)",
@@ -43,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 done, 1 failed, 2 the user's mistake (one message, no traceback), 130 interrupted.
+        0 done, 1 failed, 2 the user's mistake (one message, no traceback), 130 interrupted (a
+        training: 75).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -71,8 +75,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         print(f"attnseg {command}: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED if command == "train" else 130
+
+
+def entry() -> NoReturn:
+    """What the shell starts: `main`, with no moment at which a signal is not understood.
+
+    A training hears SIGTERM and SIGUSR1 itself; this is for the seconds in which torch is
+    imported, and for those after the run has ended, when nothing is left to interrupt.
+    """
+    signals = (signal.SIGTERM, signal.SIGUSR1)
+    if sys.argv[1:2] == ["train"]:
+        for number in signals:
+            signal.signal(number, _stop_early)
+    code = main()
+    for number in signals:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def _stop_early(number: int, frame: FrameType | None) -> NoReturn:
+    print(f"{signal.Signals(number).name}: stopped before the first step", flush=True)
+    sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

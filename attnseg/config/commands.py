@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from attnseg.config.base import Fraction, Positive, Section
 from attnseg.config.data import AnyData
@@ -108,7 +108,7 @@ class RunsPruneConfig(Section):
 
     root: str = "runs"
     state: str | list[str] | None = None
-    older_than: Annotated[str, AfterValidator(_an_age)] | None = None
+    older_than: Annotated[str, BeforeValidator(str), AfterValidator(_an_age)] | None = None
     keep_best: Annotated[int, Field(ge=1)] | None = None
     metric: str | None = None  # keep_best: null is what each run's best.ckpt was chosen by
     what: Literal["run", "checkpoints", "last", "pictures"] = "run"

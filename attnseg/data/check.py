@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from attnseg.config import AnyData, ManifestDataConfig
+from attnseg.config import AnyData
 from attnseg.data.case import Case, CaseImages, Source, Spacing
 from attnseg.data.parallel import for_each
 from attnseg.data.readers import build_source
-from attnseg.data.splits import make_splits
+from attnseg.data.splits import make_splits, unused_split_column
 from attnseg.errors import DataError, UserError
 
 Level = Literal["error", "warning"]
@@ -194,10 +194,8 @@ def _about_splits(
     except UserError as error:
         return _errors(error)
     findings = []
-    has_column = any(case.split for case in cases)
-    if isinstance(config, ManifestDataConfig) and has_column and config.split.kind != "fixed":
-        message = "the manifest's split column is not used; data.split.kind=fixed would"
-        findings.append(Finding("warning", message))
+    if note := unused_split_column(cases, config.split):
+        findings.append(Finding("warning", note))
     positive = {case.case_id for case, one in zip(cases, inspected, strict=True) if one.positive}
     for name in ("train", "val"):
         members = splits.train if name == "train" else splits.val

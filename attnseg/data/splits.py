@@ -64,6 +64,16 @@ def make_splits(cases: Sequence[Case], config: SplitConfig) -> Splits:
     return splits
 
 
+def unused_split_column(cases: Sequence[Case], config: SplitConfig) -> str | None:
+    """What to tell a user whose data set says who is in which split, and is not heard."""
+    if config.kind == "fixed" or not any(case.split for case in cases):
+        return None
+    return (
+        f"the manifest's split column is not used (data.split.kind={config.kind}); "
+        "data.split.kind=fixed would"
+    )
+
+
 def ordered_patients(cases: Sequence[Case], seed: int) -> list[str]:
     """Every patient once, in the pseudo-random order that `seed` fixes."""
     patients = {case.patient_id for case in cases}

@@ -28,16 +28,25 @@ def read_table(
             reader = csv.DictReader(stream, skipinitialspace=True)
             columns = list(reader.fieldnames or [])
             _check_columns(path, columns, needed, hint)
-            return [
-                (reader.line_num, {key: (row[key] or "").strip() for key in columns})
-                for row in reader
-            ]
+            rows = [(reader.line_num, row) for row in reader]
+        _refuse_surplus(path, [line for line, row in rows if any(row.get(None, ()))])
+        return [(line, {key: (row[key] or "").strip() for key in columns}) for line, row in rows]
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: no CSV in UTF-8; save it as one") from None
     except csv.Error as error:
         raise ConfigError(f"{path}: cannot be read as CSV: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be opened ({error.strerror})") from None
+
+
+def _refuse_surplus(path: Path, lines: Sequence[int]) -> None:
+    """A comma that is not quoted shifts every cell behind it."""
+    if lines:
+        which = ", ".join(map(str, lines[:10])) + (", ..." if len(lines) > 10 else "")
+        raise ConfigError(
+            f"{path}, line {which}: more cells than the header has columns; put a value that holds "
+            'a comma in quotes ("a,b")'
+        )
 
 
 def _check_columns(path: Path, columns: Sequence[str], needed: Sequence[str], hint: str) -> None:

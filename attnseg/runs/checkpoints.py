@@ -93,11 +93,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
-    except pickle.UnpicklingError as error:
-        reason = _first_line(error)
+    except pickle.UnpicklingError:  # its own advice is to load it nevertheless
         raise CheckpointError(
-            f"{path}: refused, it holds more than tensors and plain values, or is no checkpoint "
-            f"at all (loading it could run code): {reason}"
+            f"{path}: refused, it is no checkpoint, or one that holds more than tensors and plain "
+            "values (loading it could run code)"
         ) from None
     except Exception as error:  # what is no checkpoint can raise anything
         raise CheckpointError(

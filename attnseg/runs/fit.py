@@ -20,6 +20,7 @@ from attnseg.callbacks.monitoring import refuse_unknown, tell
 from attnseg.callbacks.pruning import Pruned
 from attnseg.config import TrainConfig
 from attnseg.data.datamodule import AttnSegDataModule
+from attnseg.data.splits import unused_split_column
 from attnseg.errors import (
     FAILED,
     INTERRUPTED,
@@ -27,7 +28,6 @@ from attnseg.errors import (
     DataError,
     NonFiniteLossError,
     UserError,
-    WriteError,
 )
 from attnseg.loggers import close
 from attnseg.metrics.collection import ValidationMetrics
@@ -37,7 +37,7 @@ from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_f
 from attnseg.runs.group import first_of_group
 from attnseg.runs.identity import identified, run_identity, run_name
 from attnseg.runs.origin import fork, warm_start
-from attnseg.runs.resume import adopt, refuse_other_data, restarted, resume_point
+from attnseg.runs.resume import adopt, refuse_done, refuse_other_data, restarted, resume_point
 from attnseg.runs.slurm import requeue_if_asked
 from attnseg.runs.trainer import build_trainer
 from attnseg.schedules import Schedule
@@ -57,24 +57,9 @@ def fit(config: TrainConfig) -> int:
     with stop.listening():
         try:
             return _train(config, folder, stop)
-        except Interrupted as request:
-            _end(folder, "interrupted", reason=str(request))
-            tell(f"{request}\nthe same command goes on from there: {folder.path}")
-            if config.run.slurm_requeue and first_of_group():
-                requeue_if_asked(stop.received)
+        except Interrupted as request:  # before the run began: there is nothing to note or save
+            tell(f"{request}; the same command begins or goes on: {folder.path}")
             return INTERRUPTED
-        except Pruned as given_up:
-            _end(folder, "pruned", reason=str(given_up))
-            tell(f"{given_up}: {folder.path}")
-            return 0
-        except (SystemExit, KeyboardInterrupt):  # Lightning makes the one of the other
-            _end(folder, "interrupted", reason="stopped at once")
-            tell(f"stopped at once; the same command goes on from the last save: {folder.path}")
-            return INTERRUPTED
-        except (WriteError, NonFiniteLossError) as error:
-            _end(folder, "failed", reason=str(error))
-            print(f"attnseg train: {error}", file=sys.stderr)
-            return FAILED
 
 
 def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
@@ -87,6 +72,8 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
         tell(f"this run is finished: {folder.path} (resume=none trains it again)")
         return 0
     start = resume_point(config, folder, data.fingerprint)
+    if start:
+        refuse_done(config, start)
     _quieten()
     if config.trainer.num_threads:
         torch.set_num_threads(config.trainer.num_threads)
@@ -105,6 +92,8 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     data.setup("fit")
     module.data_record = data.record
     _refuse_lesionless(data.record)
+    if note := unused_split_column(data.all_cases, config.data.split):
+        tell(f"note: {note}")
     with ExitStack() as stack:
         if trainer.is_global_zero:
             make_folder(folder.path, "run.dir" if config.run.dir else "run.root")
@@ -118,7 +107,15 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
             _begin(folder, config, data.record, began, resumed=start is not None)
         if start is None and config.fork:
             start = folder.last  # which rank zero has made, before the ranks meet
-        return _fit(trainer, module, data, folder, start, stop)
+        try:
+            return _fit(trainer, module, data, folder, start, stop)
+        except UserError as error:  # what was resumable still is
+            _end(folder, "interrupted" if start else "failed", reason=str(error))
+            raise
+        except Exception as error:
+            _end(folder, "failed", reason=f"{type(error).__name__}: {error}")
+            _keep_traceback(folder, trainer.global_rank)
+            raise
 
 
 def _fit(
@@ -130,18 +127,30 @@ def _fit(
     stop: StopRequest,
 ) -> int:
     """Lightning's part, and what its end means for the run's status; returns the exit code."""
+    run = module.config.run
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
-    except MisconfigurationException as error:
+    except Interrupted as request:
+        _end(folder, "interrupted", reason=str(request))
+        tell(f"{request}\nthe same command goes on from there: {folder.path}")
+        if run.slurm_requeue and first_of_group():
+            requeue_if_asked(stop.received)
+        return INTERRUPTED
+    except (SystemExit, KeyboardInterrupt):  # Lightning makes the one of the other
+        _end(folder, "interrupted", reason="stopped at once")
+        tell(f"stopped at once; the same command goes on from the last save: {folder.path}")
+        return INTERRUPTED
+    except Pruned as given_up:
+        _end(folder, "pruned", reason=str(given_up))
+        tell(f"{given_up}: {folder.path}")
+        return 0
+    except (OSError, NonFiniteLossError) as error:  # a full disk, say: no fault of the code
         _end(folder, "failed", reason=str(error))
+        _keep_traceback(folder, trainer.global_rank)
+        print(f"attnseg train: {error}", file=sys.stderr)
+        return FAILED
+    except MisconfigurationException as error:
         raise ConfigError(f"trainer: {error}") from None
-    except (WriteError, Pruned):
-        raise
-    except Exception as error:
-        _end(folder, "failed", reason=f"{type(error).__name__}: {error}")
-        if not isinstance(error, UserError):
-            _keep_traceback(folder, trainer.global_rank)
-        raise
     finally:
         stop.insist()  # Lightning gives back what it found, in its own way
         stop.preparing = False
@@ -229,11 +238,14 @@ def _report(folder: RunFolder) -> None:
     """Pictures and the page, made from the files of the folder alone."""
     from attnseg.reports.page import write_run_report
 
-    page = write_run_report(folder.path)
     best = folder.read_status().get("best")
     if best and best["value"] is not None:
         tell(f"best {best['metric']} {best['value']:.4f} in epoch {best['epoch']}")
-    tell(f"run folder: {folder.path}\nreport:     {page}")
+    try:
+        page = f"report:     {write_run_report(folder.path)}"
+    except OSError as error:  # the run itself is whole
+        page = f"note: the report could not be written ({error})"
+    tell(f"run folder: {folder.path}\n{page}")
 
 
 @rank_zero_only

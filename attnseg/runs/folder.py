@@ -125,6 +125,11 @@ def refuse_foreign(folder: RunFolder, config: TrainConfig) -> None:
         ConfigError: status.json there carries another identity; lists every key that differs.
     """
     theirs, ours = folder.read_status().get("id"), run_identity(config)
+    if not folder.status.is_file() and (strange := _strange(folder.path)):
+        raise ConfigError(
+            f"run.dir={folder.path} is no run folder, and not empty (it holds {strange[0]}); "
+            "choose another folder"
+        )
     if theirs in (None, ours):
         return
     lines = [f"  - {line}" for line in _differences(folder, config)]
@@ -138,6 +143,16 @@ def refuse_foreign(folder: RunFolder, config: TrainConfig) -> None:
             ]
         )
     )
+
+
+def _strange(path: Path) -> list[str]:
+    """What lies there that no training that was about to begin has left."""
+    ours = ("launch.yaml", "config.yaml", "output.log", "checkpoints", "report", "metrics.csv")
+    try:
+        names = sorted(entry.name for entry in path.iterdir())
+    except OSError:
+        return []
+    return [n for n in names if n not in ours and not n.startswith((".", "traceback"))]
 
 
 def _differences(folder: RunFolder, config: TrainConfig) -> list[str]:

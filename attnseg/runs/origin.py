@@ -32,6 +32,7 @@ from attnseg.runs.resume import (
     copy_atomically,
     home_of,
     newest_checkpoint,
+    position,
     training_checkpoint,
 )
 from attnseg.schedules import Schedule
@@ -167,8 +168,7 @@ def _refuse_what_cannot_go_on(
 ) -> int:
     """Check that weights, optimizer and position fit; returns how many epochs are complete."""
     fixed = [line for line in changed if line.startswith(_CONTINUED)]
-    loader = content["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]
-    inside = bool(loader["batches"])
+    done, inside = position(content)
     if inside:
         fixed += [line for line in changed if line.startswith(("data.", "trainer.accumulate"))]
     if fixed:
@@ -183,7 +183,6 @@ def _refuse_what_cannot_go_on(
                 ]
             )
         )
-    done = int(content["epoch"]) + (0 if inside else 1)
     total = Schedule(config.schedule).total_epochs
     if done >= total:
         raise ConfigError(

@@ -55,6 +55,11 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Pa
         if not folder.last.is_file():
             return None
         path = folder.last
+    elif config.fork or config.warmstart:
+        raise ConfigError(
+            f"resume={wanted} with fork or warmstart: give one of them (what began by a fork or a "
+            "warm start is resumed by resume=auto)"
+        )
     else:
         path = newest_checkpoint(wanted, "resume")
     content = training_checkpoint(path, "resume")
@@ -73,6 +78,27 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Pa
         )
     refuse_other_data(record.get("data"), fingerprint, path)
     return path
+
+
+def refuse_done(config: TrainConfig, checkpoint: Path) -> None:
+    """Refuse a `trainer.max_epochs` that the checkpoint is past; Lightning would, once begun.
+
+    Raises:
+        ConfigError: so many epochs, or more, are done already.
+    """
+    most = config.trainer.max_epochs
+    done, inside = position(read_checkpoint(checkpoint))
+    if most is not None and done + inside > most:
+        raise ConfigError(
+            f"trainer.max_epochs={most}: {checkpoint} is already in epoch {done + inside}; give a "
+            "larger number, or leave it out"
+        )
+
+
+def position(content: dict[str, Any]) -> tuple[int, bool]:
+    """How many epochs are complete in a training checkpoint, and whether it is inside the next."""
+    inside = bool(content["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["batches"])
+    return int(content["epoch"]) + (0 if inside else 1), inside
 
 
 def newest_checkpoint(spec: str, key: str) -> Path:

@@ -41,7 +41,7 @@ def test_a_wandb_agent_can_drive_a_training(
     words = [*command[1:-1], f"run.root={tmp_path}", *agents_words(hyphens)]
     assert main(words) == 0
     assert (seen[0].optim.lr, seen[0].attention.name) == (0.0003, "drr")
-    assert seen[0].logger.name == "wandb"
+    assert seen[0].logger.wandb
 
 
 def test_hyphens_of_hydra_stay() -> None:

@@ -12,7 +12,7 @@ from attnseg.errors import ConfigError
 
 def test_rows_have_their_line_and_stripped_text(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
-    table.write_bytes(b"\xef\xbb\xbfa,b\n 1, 2 \n\n3\n4,5,6\n")
+    table.write_bytes(b"\xef\xbb\xbfa,b\n 1, 2 \n\n3\n4,5\n")
     rows = read_table(table, ("a", "b"))
     assert rows == [(2, {"a": "1", "b": "2"}), (4, {"a": "3", "b": ""}), (5, {"a": "4", "b": "5"})]
 
@@ -34,3 +34,11 @@ def test_what_cannot_be_used_is_named(content: bytes, reason: str, tmp_path: Pat
     with pytest.raises(ConfigError, match=reason) as error:
         read_table(table, ("a", "b"))
     assert str(table) in str(error.value)
+
+
+def test_a_row_with_more_cells_than_columns_is_named(tmp_path: Path) -> None:
+    """Else a comma in a file name would shift what follows it, silently."""
+    path = tmp_path / "cases.csv"
+    path.write_text("a,b\n1,2\n1,2,3\n4,5,,\n")
+    with pytest.raises(ConfigError, match=r"cases\.csv, line 3: more cells than"):
+        read_table(path, ["a"])

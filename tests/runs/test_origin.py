@@ -84,6 +84,8 @@ def test_what_weights_and_optimizer_are_made_for_cannot_change(
         fit(configure(tmp_path, "fork=/none"))
     with pytest.raises(ConfigError, match="give one of them"):
         fit(configure(tmp_path, f"fork={parent.path}", f"warmstart={parent.path}"))
+    with pytest.raises(ConfigError, match="with fork or warmstart: give one of them"):
+        fit(configure(tmp_path, f"fork={parent.path}", f"resume={parent.path}"))
 
 
 def test_a_fork_under_another_monitor_finds_a_best_of_its_own(

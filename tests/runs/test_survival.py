@@ -155,6 +155,52 @@ def test_a_stop_before_the_first_step_is_resumable_too(
     assert "stopped before the first step" in capsys.readouterr().out
 
 
+def test_a_start_that_is_stopped_early_leaves_the_status_of_the_running_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only who holds the run says how it is."""
+    from attnseg.data.datamodule import AttnSegDataModule
+
+    folder = RunFolder(tmp_path)
+    assert fit(settings(folder.path, "trainer.max_epochs=1")) == 0
+    folder.update_status(state="running")
+    monkeypatch.setattr(
+        AttnSegDataModule, "prepare_data", lambda self: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    with folder.held():
+        assert fit(settings(folder.path)) == INTERRUPTED
+    assert folder.read_status()["state"] == "running"
+
+
+def test_a_users_mistake_leaves_a_resumable_run_resumable(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert fit(settings(folder.path, "trainer.max_epochs=2")) == 0
+    folder.update_status(state="interrupted")
+    with pytest.raises(ConfigError, match=r"trainer\.max_epochs=1: .* is already in epoch"):
+        fit(settings(folder.path, "trainer.max_epochs=1"))
+    assert folder.read_status()["state"] == "interrupted"
+    assert fit(settings(folder.path)) == 0
+
+
+def test_a_folder_of_other_things_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(ConfigError, match=r"no run folder, and not empty \(it holds thesis\.tex\)"):
+        fit(settings(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_is_understood_before_torch_is_imported(number: int, tmp_path: Path) -> None:
+    """The console script's first seconds: a start that strikes itself while composing."""
+    script = (
+        "import os, sys; from attnseg import cli; from attnseg.commands import train\n"
+        f"train.main = lambda words: os.kill(os.getpid(), {int(number)})\n"
+        "sys.argv = ['attnseg', 'train']; cli.entry()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+    assert done.returncode == INTERRUPTED
+
+
 def test_a_second_ctrl_c_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
 
