@@ -1,10 +1,11 @@
 """What a training step costs: the default model beside the original, measured in one run.
 
-    python benchmarks/step_cost.py [--size 512] [--batch 2] [--repeats 5] [--json out.json]
+    python benchmarks/step_cost.py [--size 512] [--batch 2] [--repeats 11] [--json out.json]
 
 Time: one step is forward, backward and AdamW. All models sit in one process and take turns, so
 that a busy machine slows them alike; the median of the turns counts. The lifted attention takes
-minutes a step, so its time is that of its one step for the memory figure, alone in a process.
+minutes a step, so its time is that of its one step for the memory figure, alone in a process;
+after --limit seconds the step is cut off, and both of its figures are lower bounds.
 
 Memory: each model runs one step in a process of its own; what counts is the process's largest
 resident size (getrusage) less that right before the step, with network and images in place. So
@@ -160,20 +161,37 @@ def measure_memory(name: str, args: argparse.Namespace) -> dict[str, float]:
     """MiB that one step needs on top of network and images, in a process of its own."""
     flags = ["--size", args.size, "--batch", args.batch, "--threads", args.threads]
     command = [sys.executable, __file__, "--memory-of", name, *map(str, flags)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        print(f"{name}: no memory figure\n{done.stderr[-2000:]}", file=sys.stderr)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=args.limit)
+        except subprocess.TimeoutExpired as expired:
+            peak = peak_memory_of(process.pid)
+            process.kill()
+            start = json.loads((expired.stdout or b"").decode().splitlines()[0])
+            print(f"{name}: its step was cut off; at least so much", file=sys.stderr)
+            return start | {"mib": peak - start["before"], "first_step": float(args.limit)}
+    if process.returncode != 0:
+        print(f"{name}: no memory figure\n{errors[-2000:]}", file=sys.stderr)
         return dict.fromkeys(("mib", "parameters", "first_step"), float("nan"))
-    result: dict[str, float] = json.loads(done.stdout)
+    result: dict[str, float] = json.loads(output.splitlines()[-1])
     return result
+
+
+def peak_memory_of(pid: int) -> float:
+    """The largest resident size of another process so far, in MiB (Linux)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / MIB
 
 
 def memory_of(name: str, args: argparse.Namespace) -> dict[str, float]:
     network, step = make_step(name, args.size, args.batch)
-    before = peak_memory()
-    seconds = timed(step)
     count = sum(parameter.numel() for parameter in network.parameters())
-    return {"mib": peak_memory() - before, "parameters": count, "first_step": seconds}
+    start = {"before": peak_memory(), "parameters": count}
+    print(json.dumps(start), flush=True)  # should the step be cut off
+    seconds = timed(step)
+    return start | {"mib": peak_memory() - start["before"], "first_step": seconds}
 
 
 def machine() -> dict[str, Any]:
@@ -210,8 +228,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit", type=int, default=240, help="seconds for one memory figure")
     parser.add_argument("--skip-lifted", action="store_true", help="leave out what needs 16 GiB")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
