@@ -28,6 +28,7 @@ from attnseg.errors import (
     DataError,
     NonFiniteLossError,
     UserError,
+    WriteError,
 )
 from attnseg.loggers import close
 from attnseg.metrics.collection import ValidationMetrics
@@ -60,6 +61,9 @@ def fit(config: TrainConfig) -> int:
         except Interrupted as request:  # before the run began: there is nothing to note or save
             tell(f"{request}; the same command begins or goes on: {folder.path}")
             return INTERRUPTED
+        except WriteError as error:  # the disk was full already
+            print(f"attnseg train: {error}", file=sys.stderr)
+            return FAILED
 
 
 def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:

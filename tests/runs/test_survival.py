@@ -104,6 +104,21 @@ def test_a_full_disk_is_one_message_and_the_last_checkpoint_is_intact(
     assert_equal_runs(full, whole)
 
 
+def test_a_disk_that_is_full_already_is_one_message_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    config = settings(tmp_path / "second")
+    assert fit(settings(tmp_path / "first", "trainer.max_epochs=1")) == 0  # decodes the cases
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+        code = fit(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == FAILED
+    assert "could not be written" in capsys.readouterr().err
+
+
 def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "file"
     write_text(target, "old")
