@@ -147,7 +147,8 @@ def refuse_foreign(folder: RunFolder, config: TrainConfig) -> None:
 
 def _strange(path: Path) -> list[str]:
     """What lies there that no training that was about to begin has left."""
-    ours = ("launch.yaml", "config.yaml", "output.log", "checkpoints", "report", "metrics.csv")
+    files = ("launch.yaml", "config.yaml", "output.log", "metrics.csv")
+    ours = {*files, "checkpoints", "report", "wandb", "tensorboard"}
     try:
         names = sorted(entry.name for entry in path.iterdir())
     except OSError:
