@@ -38,7 +38,7 @@ from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_f
 from attnseg.runs.group import first_of_group
 from attnseg.runs.identity import identified, run_identity, run_name
 from attnseg.runs.origin import fork, warm_start
-from attnseg.runs.resume import adopt, refuse_done, refuse_other_data, restarted, resume_point
+from attnseg.runs.resume import adopt, refuse_other_data, restarted, resume_point
 from attnseg.runs.slurm import requeue_if_asked
 from attnseg.runs.trainer import build_trainer
 from attnseg.schedules import Schedule
@@ -76,8 +76,6 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
         tell(f"this run is finished: {folder.path} (resume=none trains it again)")
         return 0
     start = resume_point(config, folder, data.fingerprint)
-    if start:
-        refuse_done(config, start)
     _quieten()
     if config.trainer.num_threads:
         torch.set_num_threads(config.trainer.num_threads)

@@ -45,7 +45,7 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Pa
 
     Raises:
         ConfigError: the checkpoint is of a run that another configuration defines (every key
-            that differs is listed), or of other cases.
+            that differs is listed), of other cases, or past `trainer.max_epochs`.
         CheckpointError: `resume` names none, or one that cannot be read.
     """
     wanted = config.resume
@@ -77,20 +77,17 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Pa
             )
         )
     refuse_other_data(record.get("data"), fingerprint, path)
+    _refuse_done(config, content, path)
     return path
 
 
-def refuse_done(config: TrainConfig, checkpoint: Path) -> None:
-    """Refuse a `trainer.max_epochs` that the checkpoint is past; Lightning would, once begun.
-
-    Raises:
-        ConfigError: so many epochs, or more, are done already.
-    """
+def _refuse_done(config: TrainConfig, content: dict[str, Any], path: Path) -> None:
+    """Refuse a `trainer.max_epochs` that the checkpoint is past; Lightning would, once begun."""
     most = config.trainer.max_epochs
-    done, inside = position(read_checkpoint(checkpoint))
+    done, inside = position(content)
     if most is not None and done + inside > most:
         raise ConfigError(
-            f"trainer.max_epochs={most}: {checkpoint} is already in epoch {done + inside}; give a "
+            f"trainer.max_epochs={most}: {path} is already in epoch {done + inside}; give a "
             "larger number, or leave it out"
         )
 
