@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +52,22 @@ class Told(JobRunner):
         return 0
 
     def _stopped_with_the_sweep(self, folder: Any, identity: str) -> int:
-        """Stops the sweep's own process, and waits to be stopped by it."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        """Stops the sweep's own process, and waits to be stopped by it.
+
+        A launcher may give the job to a process that has trained before and has threads of its
+        own: any of them may take the signal, so a handler waits for it, looked after by polling.
+        """
+        arrived = threading.Event()
+        before = signal.signal(signal.SIGTERM, lambda *_: arrived.set())
         here = {"host": socket.gethostname(), "pid": os.getpid()}
         folder.update_status(id=identity, state="running", **here)
         os.kill(int(os.environ["SWEEPS_PID"]), signal.SIGTERM)
-        arrived = signal.sigtimedwait({signal.SIGTERM}, 60)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        folder.update_status(state="interrupted" if arrived else "failed")
-        return INTERRUPTED if arrived else FAILED
+        for _ in range(600):
+            if arrived.wait(0.1):
+                break
+        signal.signal(signal.SIGTERM, before)
+        folder.update_status(state="interrupted" if arrived.is_set() else "failed")
+        return INTERRUPTED if arrived.is_set() else FAILED
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
