@@ -29,6 +29,7 @@ from attnseg.config.data import (
     PatchConfig,
     PhantomDataConfig,
     SplitConfig,
+    SyntheticConfig,
 )
 from attnseg.config.model import (
     AnyModel,
@@ -143,6 +144,7 @@ __all__ = [
     "SplitConfig",
     "SweepMembership",
     "SyncConfig",
+    "SyntheticConfig",
     "TrainConfig",
     "TrainerConfig",
     "TrialConfig",

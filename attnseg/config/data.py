@@ -54,6 +54,26 @@ class AugmentConfig(Section):
     blur_px: NonNegative = 1.0
 
 
+class SyntheticConfig(Section):
+    """Nodules of known outline that training adds to its images; see attnseg.data.synthetic."""
+
+    per_image: NonNegative = 0.0  # mean number (Poisson); 0: none
+    diameter_px: tuple[float, float] = (6.0, 36.0)  # at 512 x 512; log-uniform between
+    contrast: NonNegative = 0.013  # peak, in standard deviations of the image, a px of diameter
+    contrast_spread: NonNegative = 0.5  # standard deviation of its logarithm
+    easier: Annotated[float, Field(ge=1.0)] = 5.0  # times the contrast, in the first epoch
+    easier_epochs: Annotated[int, Field(ge=0)] = 30  # falls to 1 over so many
+
+    @model_validator(mode="after")
+    def _range_rises(self) -> SyntheticConfig:
+        low, high = self.diameter_px
+        if not 0.0 < low <= high <= 200.0:
+            raise ValueError(
+                f"diameter_px: expected 0 < least <= largest <= 200, got [{low:g}, {high:g}]"
+            )
+        return self
+
+
 class DataConfig(Section):
     """What every data source shares."""
 
@@ -66,6 +86,7 @@ class DataConfig(Section):
     split: SplitConfig = SplitConfig()
     patch: PatchConfig = PatchConfig()
     augment: AugmentConfig = AugmentConfig()
+    synthetic: SyntheticConfig = SyntheticConfig()
 
     @model_validator(mode="after")
     def _patch_fits(self) -> DataConfig:

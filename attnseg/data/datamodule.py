@@ -96,6 +96,7 @@ class AttnSegDataModule(pl.LightningDataModule):
             patch=config.patch,
             augment=config.augment,
             seed=self.seed,
+            synthetic=config.synthetic,
         )
         rank, world_size = self._place()
         sampler = EpochSampler(

@@ -9,15 +9,19 @@ the real image inside the tensor; index int64, the case's place in the data set.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from attnseg.config import AugmentConfig, PatchConfig
+from attnseg.config import AugmentConfig, PatchConfig, SyntheticConfig
 from attnseg.data.cache import Decoded, DecodedCache
 from attnseg.data.case import Case
-from attnseg.data.sampling import SampleKey, patch_corner, sample_generator
+from attnseg.data.sampling import SampleKey, nodule_generator, patch_corner, sample_generator
+from attnseg.data.synthetic import LocationPrior, Nodule, draw_nodules
 from attnseg.data.transforms import Window, draw_augmentation, full_window, render
 
 Sample = dict[str, Any]
@@ -68,6 +72,7 @@ class TrainDataset(CaseDataset):
         patch: what a sample is.
         augment: what is done to it.
         seed: of the run.
+        synthetic: nodules that are added.
     """
 
     def __init__(
@@ -78,11 +83,13 @@ class TrainDataset(CaseDataset):
         patch: PatchConfig,
         augment: AugmentConfig,
         seed: int,
+        synthetic: SyntheticConfig | None = None,
     ) -> None:
         super().__init__(cases, cache)
         self._patch = patch
         self._augment = augment
         self._seed = seed
+        self._synthetic = synthetic or SyntheticConfig()
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
         epoch, sample = (0, key) if isinstance(key, int) else key
@@ -90,14 +97,37 @@ class TrainDataset(CaseDataset):
         case = self.cache.get(self.cases[index])
         rng = sample_generator(self._seed, epoch, sample)
         augmentation = draw_augmentation(self._augment, rng)
+        nodules = self._nodules(case, epoch, sample)
         window, margin = full_window(case.mask.shape, self.cache.size), 0
         side = self._patch.size
         if side is not None and side < self.cache.size:
-            top, left = patch_corner(rng, case.mask, side, self._patch.foreground)
+            mask = _with_nodules(case.mask, nodules)
+            top, left = patch_corner(rng, mask, side, self._patch.foreground)
             window, margin = Window(top, left, side, side), augmentation.geometry.margin(side)
-        pixels = render(case, window, augmentation, rng, margin=margin)
+        pixels = render(case, window, augmentation, rng, margin=margin, nodules=nodules)
         made = self._sample(index, case, window, pixels)
         if augmentation.geometry.flip:
             top, left, height, width = made["content"].tolist()
             made["content"] = torch.tensor((top, window.width - left - width, height, width))
         return made
+
+    @cached_property
+    def _prior(self) -> LocationPrior:
+        return LocationPrior((self.cache.get(case).mask for case in self.cases), self.cache.size)
+
+    def _nodules(self, case: Decoded, epoch: int, sample: int) -> list[Nodule]:
+        if not self._synthetic.per_image:
+            return []
+        rng = nodule_generator(self._seed, epoch, sample)
+        size = self.cache.size
+        return draw_nodules(self._synthetic, self._prior, rng, case.mask, size, epoch)
+
+
+def _with_nodules(mask: npt.NDArray[np.uint8], nodules: Sequence[Nodule]) -> npt.NDArray[np.uint8]:
+    """The mask with synthetic nodules in it; the mask itself where there are none."""
+    if not nodules:
+        return mask
+    both = mask.astype(np.float32)
+    for nodule in nodules:
+        nodule.add(np.zeros_like(both), both, (0, 0))
+    return both.astype(np.uint8)

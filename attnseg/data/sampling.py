@@ -17,11 +17,17 @@ SampleKey = tuple[int, int]
 
 _ORDER_STREAM = 0  # keeps the order's draws apart from those of the samples
 _SAMPLE_STREAM = 1
+_NODULE_STREAM = 2  # so that synthetic nodules leave a sample's other draws as they are
 
 
 def sample_generator(seed: int, epoch: int, sample: int) -> np.random.Generator:
     """The generator of everything random in one training sample."""
     return np.random.default_rng((_SAMPLE_STREAM, seed, epoch, sample))
+
+
+def nodule_generator(seed: int, epoch: int, sample: int) -> np.random.Generator:
+    """The generator of the synthetic nodules of one training sample."""
+    return np.random.default_rng((_NODULE_STREAM, seed, epoch, sample))
 
 
 def epoch_order(

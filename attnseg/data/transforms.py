@@ -8,6 +8,7 @@ comes from a generator that the caller keys; MONAI resamples.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from scipy import ndimage
 
 from attnseg.config import AugmentConfig
 from attnseg.data.cache import Decoded
+from attnseg.data.synthetic import Nodule
 
 Floats = npt.NDArray[np.float32]
 
@@ -178,6 +180,7 @@ def render(
     rng: np.random.Generator | None = None,
     *,
     margin: int = 0,
+    nodules: Sequence[Nodule] = (),
 ) -> torch.Tensor:
     """Cut a window out of a case: standardised, augmented, padded with 0.
 
@@ -187,6 +190,7 @@ def render(
         augmentation: what is done to it.
         rng: for the noise; needed where the augmentation has any.
         margin: px beyond the window that the geometry may look at.
+        nodules: synthetic ones, added to both images and to the mask before anything else.
 
     Returns:
         (3, side, side) float32: X-ray, DRR, mask 0/1.
@@ -197,12 +201,16 @@ def render(
     canvas = np.zeros((3, region.height, region.width), dtype=np.float32)
     inside = (slice(top, top + height), slice(left, left + width))
     rng = rng if rng is not None else np.random.default_rng(0)
+    mask = case.mask[shown].astype(np.float32)
+    origin = shown[0].start, shown[1].start
     for channel, (pixels, change) in enumerate(
         ((case.xray, augmentation.xray), (case.drr, augmentation.drr))
     ):
         standard = _standardised(pixels[shown], case.mean[channel], case.std[channel])
+        for nodule in nodules:
+            nodule.add(standard, mask, origin)
         canvas[(channel, *inside)] = change(standard, rng)
-    canvas[(2, *inside)] = case.mask[shown]
+    canvas[(2, *inside)] = mask
     return augmentation.geometry(torch.from_numpy(canvas), window.width)
 
 

@@ -1,0 +1,170 @@
+"""Synthetic nodules, added to real radiographs during training.
+
+Annotated nodules are few and most of them are too faint to learn from at first. A nodule of
+known outline that is added to a real image is exact supervision, in any number. In the nearly
+linear display of a DRR a nodule adds its thickness to what the ray has passed already, so it is
+drawn as the projection of a solid ellipsoid with a bumpy outline, whose peak is proportional to
+its diameter. Everything is a pure function of the generator that the caller keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from attnseg.config import SyntheticConfig
+
+Floats = npt.NDArray[np.float32]
+
+_CELLS = 64  # of the location prior, along a side of the square image
+_BUMPS = (2, 3, 4, 5)  # harmonics of the outline
+_REFERENCE_SIDE = 512  # px: what the configured diameters are given at
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """One synthetic nodule, placed in an image.
+
+    Attributes:
+        top, left: of `profile` in the image's pixel coordinates; it may reach beyond the image.
+        profile: (h, w) float32, what is added to the standardised image.
+        outline: (h, w) bool, the mask.
+    """
+
+    top: int
+    left: int
+    profile: Floats
+    outline: npt.NDArray[np.bool_]
+
+    def add(self, image: Floats, mask: Floats, origin: tuple[int, int]) -> None:
+        """Add what lies inside a region to its image and mask, both (H, W), in place.
+
+        Args:
+            image: standardised grey values.
+            mask: 0/1.
+            origin: the region's (top, left) in the coordinates of `top` and `left`.
+        """
+        row, column = self.top - origin[0], self.left - origin[1]
+        height, width = self.profile.shape
+        rows = slice(max(row, 0), max(min(row + height, image.shape[0]), 0))
+        columns = slice(max(column, 0), max(min(column + width, image.shape[1]), 0))
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            return
+        own = (
+            slice(rows.start - row, rows.stop - row),
+            slice(columns.start - column, columns.stop - column),
+        )
+        image[rows, columns] += self.profile[own]
+        np.maximum(mask[rows, columns], self.outline[own], out=mask[rows, columns])
+
+
+class LocationPrior:
+    """Where nodules lie: the training masks' average, smoothed, mirrored left to right.
+
+    Args:
+        masks: (H, W) 0/1 each, the longer side `size`; those of the training split alone, since
+            the prior is learned from them. Without any foreground every place is as likely.
+        size: px of the square that images are centred in.
+    """
+
+    def __init__(self, masks: Iterable[npt.NDArray[np.uint8]], size: int) -> None:
+        counts = np.zeros((_CELLS, _CELLS))
+        for mask in masks:
+            rows, columns = np.nonzero(mask)
+            if not len(rows):
+                continue
+            top, left = _offset(mask.shape, size)
+            cells = (rows + top) * _CELLS // size, (columns + left) * _CELLS // size
+            # Every case counts the same, however large its nodules are.
+            np.add.at(counts, cells, 1.0 / len(rows))
+        density = ndimage.gaussian_filter(counts + counts[:, ::-1], sigma=1.5)
+        total = density.sum()
+        density = density / total if total else np.full_like(density, 1.0 / density.size)
+        self._cumulative = np.cumsum(density.ravel())
+        self._size = size
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, int]) -> tuple[float, float]:
+        """A place (row, column) in the pixel coordinates of an image of that shape."""
+        cell, within = rng.random(), rng.random(2)
+        index = int(np.searchsorted(self._cumulative, cell * self._cumulative[-1], side="right"))
+        row, column = divmod(min(index, _CELLS**2 - 1), _CELLS)
+        top, left = _offset(shape, self._size)
+        scale = self._size / _CELLS
+        return (row + within[0]) * scale - top, (column + within[1]) * scale - left
+
+
+def draw_nodules(
+    config: SyntheticConfig,
+    prior: LocationPrior,
+    rng: np.random.Generator,
+    mask: npt.NDArray[np.uint8],
+    size: int,
+    epoch: int,
+) -> list[Nodule]:
+    """The nodules that a training sample gets; none overlaps a real one.
+
+    Diameters are log-uniform; the peak is `contrast` times the diameter, times a log-normal
+    factor, times `easier` at epoch 0, which falls geometrically to 1 at `easier_epochs`.
+
+    Args:
+        mask: (H, W) 0/1, the real one.
+        size: px of the longer side; diameters are scaled by size / 512.
+        epoch: of the run.
+    """
+    scale = size / _REFERENCE_SIDE
+    low, high = config.diameter_px
+    ease = config.easier ** max(0.0, 1.0 - epoch / max(config.easier_epochs, 1))
+    shape = (mask.shape[0], mask.shape[1])
+    nodules = []
+    for _ in range(int(rng.poisson(config.per_image))):
+        diameter = math.exp(rng.uniform(math.log(low), math.log(high)))
+        peak = config.contrast * diameter * math.exp(rng.normal(0.0, config.contrast_spread)) * ease
+        place = prior.draw(rng, shape)
+        nodule = _nodule(rng, place, diameter * scale, peak)
+        if not _touches(nodule, mask):
+            nodules.append(nodule)
+    return nodules
+
+
+def _nodule(
+    rng: np.random.Generator, place: tuple[float, float], diameter: float, peak: float
+) -> Nodule:
+    """An ellipsoid's projection: the square root of what is left inside the outline."""
+    angle, slim = rng.uniform(0.0, math.pi), rng.uniform(0.7, 1.0)
+    bumps, turns = rng.normal(0.0, 0.07, len(_BUMPS)), rng.uniform(0.0, 2 * math.pi, len(_BUMPS))
+    reach = math.ceil(diameter * 0.75) + 2
+    centre = math.floor(place[0]), math.floor(place[1])
+    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
+    rows, columns = rows - (place[0] - centre[0]), columns - (place[1] - centre[1])
+    along = columns * math.cos(angle) + rows * math.sin(angle)
+    across = (rows * math.cos(angle) - columns * math.sin(angle)) / slim
+    theta = np.arctan2(across, along)
+    waves = sum(
+        bump * np.cos(n * theta + turn) for n, bump, turn in zip(_BUMPS, bumps, turns, strict=True)
+    )
+    radius = np.maximum(diameter / 2 * (1.0 + waves), 0.5)
+    inside = (along**2 + across**2) / radius**2
+    profile = ndimage.gaussian_filter(np.sqrt(np.clip(1.0 - inside, 0.0, None)), 0.6)
+    return Nodule(
+        centre[0] - reach,
+        centre[1] - reach,
+        (peak * profile).astype(np.float32),
+        inside < 1.0,
+    )
+
+
+def _touches(nodule: Nodule, mask: npt.NDArray[np.uint8]) -> bool:
+    height, width = nodule.outline.shape
+    rows = slice(max(nodule.top, 0), max(nodule.top + height, 0))
+    columns = slice(max(nodule.left, 0), max(nodule.left + width, 0))
+    return bool(mask[rows, columns].any())
+
+
+def _offset(shape: tuple[int, ...], size: int) -> tuple[int, int]:
+    """Where an image lies in the square it is centred in; as `transforms.full_window`."""
+    return (size - shape[0]) // 2, (size - shape[1]) // 2
