@@ -11,6 +11,7 @@ OVERRIDES = (
     ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt or a .safetensors"),
     ("split=all", "all | train | val | test (default val)"),
     ("data=lidc_drr data.root=PATH", "other data than it was trained on"),
+    ("data.size=512", "measure on this grid; the model sees the size it was trained at"),
     ("output_dir=OUT", "default: evaluate/<split> in the run folder"),
     ("threshold=0.5", "default: the one chosen on the checkpoint's validation split"),
     ("batch_size=4 accelerator=cpu", "how to compute"),

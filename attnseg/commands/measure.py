@@ -59,8 +59,8 @@ def merge_data(
     """The data configuration to measure on.
 
     The checkpoint's own, with single keys changed by `data.key=value`; another source where
-    `data=` names one, at the image size that the checkpoint was trained at unless
-    `data.size=` says otherwise.
+    `data=` names one, measured at the image size that the checkpoint was trained at unless
+    `data.size=` says otherwise (the model itself always sees the size it was trained at).
     """
     explicit = [a.lstrip("+").split("=", 1)[0] for a in arguments if "=" in a]
     keys = [key.removeprefix("data.").split(".") for key in explicit if key.startswith("data.")]
@@ -106,9 +106,10 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
 
     from attnseg.data.datamodule import AttnSegDataModule
     from attnseg.evaluation import evaluate_batches, write_results
+    from attnseg.models.trained_size import AtTrainedSize
 
     config, checkpoint = job.config, job.checkpoint
-    model = trained_model(checkpoint)
+    model = AtTrainedSize(trained_model(checkpoint), checkpoint.config.data.size)
     module = AttnSegDataModule(job.data, checkpoint.config.seed)
     loader = module.eval_dataloader(config.split, batch_size=config.batch_size)
     if not len(loader):

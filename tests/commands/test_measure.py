@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,3 +136,19 @@ def test_what_cannot_work_is_told_before_the_pass(
     assert word.split("=")[0] in captured.err
     assert "val split" not in captured.out
     assert not (tmp_path / "out").exists()
+
+
+def test_another_size_is_measured_at_but_the_model_sees_its_own(
+    finished: RunFolder, tmp_path: Path
+) -> None:
+    def evaluated(size: int) -> dict[str, Any]:
+        words = [f"checkpoint={finished.path}", f"output_dir={tmp_path / str(size)}"]
+        assert main(["evaluate", *words, f"data.size={size}", "n_pictures=0"]) == 0
+        with (tmp_path / str(size) / "cases.csv").open() as stream:
+            heights = {row["height"] for row in csv.DictReader(stream)}
+        assert heights == {str(size)}
+        return dict(json.loads((tmp_path / str(size) / "metrics.json").read_text()))
+
+    own, larger = evaluated(64), evaluated(128)
+    # The distance is in px at 512 x 512, whatever the grid: the same maps, the same distance.
+    assert larger["attention_gt_distance"] == pytest.approx(own["attention_gt_distance"], rel=0.05)
