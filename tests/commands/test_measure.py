@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from attnseg.cli import main
-from attnseg.commands.measure import merge_data
+from attnseg.commands import measure
+from attnseg.commands.measure import merge_data, trained_model
 from attnseg.runs.checkpoints import export_safetensors, load_checkpoint
 from attnseg.runs.folder import RunFolder
 
@@ -139,16 +140,18 @@ def test_what_cannot_work_is_told_before_the_pass(
 
 
 def test_another_size_is_measured_at_but_the_model_sees_its_own(
-    finished: RunFolder, tmp_path: Path
+    finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def evaluated(size: int) -> dict[str, Any]:
-        words = [f"checkpoint={finished.path}", f"output_dir={tmp_path / str(size)}"]
-        assert main(["evaluate", *words, f"data.size={size}", "n_pictures=0"]) == 0
-        with (tmp_path / str(size) / "cases.csv").open() as stream:
-            heights = {row["height"] for row in csv.DictReader(stream)}
-        assert heights == {str(size)}
-        return dict(json.loads((tmp_path / str(size) / "metrics.json").read_text()))
+    seen: list[int] = []
 
-    own, larger = evaluated(64), evaluated(128)
-    # The distance is in px at 512 x 512, whatever the grid: the same maps, the same distance.
-    assert larger["attention_gt_distance"] == pytest.approx(own["attention_gt_distance"], rel=0.05)
+    def watched(checkpoint: Any) -> Any:
+        model = trained_model(checkpoint)
+        model.register_forward_pre_hook(lambda _, images: seen.append(images[0].shape[-1]))
+        return model
+
+    monkeypatch.setattr(measure, "trained_model", watched)
+    words = [f"checkpoint={finished.path}", f"output_dir={tmp_path}", "data.size=128"]
+    assert main(["evaluate", *words, "n_pictures=0"]) == 0
+    assert set(seen) == {64}
+    with (tmp_path / "cases.csv").open() as stream:
+        assert {row["height"] for row in csv.DictReader(stream)} == {"128"}
