@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from attnseg.data.case import Case, Source
 from attnseg.data.tables import read_table
+from experiments.lidc_data.tables import Line
 
 _THUMB = 48  # px: thumbnails that are compared
 LOOK_ALIKE = 0.97
@@ -66,7 +67,7 @@ def equal_images(cases: Sequence[Case], raws: Sequence[Raw]) -> list[list[str]]:
 
 
 def look_alikes(cases: Sequence[Case], raws: Sequence[Raw]) -> list[tuple[float, str, str, bool]]:
-    """Pairs that correlate at `LOOK_ALIKE` or more: (r, case, case, of one patient), highest first."""
+    """Pairs at `LOOK_ALIKE` or more, highest first: (r, case, case, whether of one patient)."""
     thumbs = torch.stack([raw.thumbnail for raw in raws])
     correlation = (thumbs @ thumbs.T / thumbs.shape[1]).triu(1)
     pairs = []
@@ -87,7 +88,7 @@ def repeated_patients(cases: Sequence[Case]) -> dict[str, list[str]]:
 def odd_heights(
     cases: Sequence[Case], raws: Sequence[Raw], scans: Path
 ) -> list[tuple[str, int, int]]:
-    """Cases whose height is not int(slices x slice spacing / pixel spacing): (case, is, formula)."""
+    """Cases off int(slices x slice spacing / pixel spacing): (case, height, formula)."""
     wanted = {}
     columns = ("drr_file", "n_slices", "slice_spacing_mm", "pixel_spacing_mm")
     for _, row in read_table(scans, columns):
@@ -98,3 +99,30 @@ def odd_heights(
         for case, raw in zip(cases, raws, strict=True)
         if case.drr is not None and wanted.get(case.drr.name, raw.height) != raw.height
     ]
+
+
+def defect_lines(cases: Sequence[Case], raws: Sequence[Raw], scans: Path | None) -> list[Line]:
+    """All of it, as lines of results.csv; without scans.csv no heights are checked."""
+    found: list[tuple[str, str, float]] = [
+        ("DRRs equal to the byte", " = ".join(ids), len(ids)) for ids in equal_images(cases, raws)
+    ]
+    for r, first, second, same in look_alikes(cases, raws):
+        kind = "of one patient" if same else "of two patients"
+        found.append((f"look-alikes {kind}, r of {_THUMB} px thumbnails", f"{first} ~ {second}", r))
+    for patient, ids in repeated_patients(cases).items():
+        found.append(("cases of one patient", f"{patient}: {' '.join(ids)}", len(ids)))
+    for case, height, formula in odd_heights(cases, raws, scans) if scans is not None else []:
+        found.append(("height minus formula, px", case, height - formula))
+    columns = {
+        "height px": [float(raw.height) for raw in raws],
+        "smallest grey": [raw.levels[0] for raw in raws],
+        "largest grey": [raw.levels[1] for raw in raws],
+        "mean grey": [raw.levels[2] for raw in raws],
+        "sd of grey": [raw.levels[3] for raw in raws],
+        "share of pixels at the smallest grey": [raw.at_zero for raw in raws],
+    }
+    for name, values in columns.items():
+        for percent in (0, 5, 50, 95, 100):
+            value = float(np.percentile(values, percent))
+            found.append((f"{name}, percentile {percent}", "all", value))
+    return [Line("defects", measure, of, float(v), len(cases)) for measure, of, v in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def draw_sizes(lines: Sequence[Line], lesions: Sequence[Lesion], path: Path) -> 
     left.set_xlabel("px at 512", fontsize=LABEL)
     left.set_ylabel("lesions", fontsize=LABEL)
     tidy(right, "what hangs on which size")
-    names = [bin_name(low, high) for low, high in zip(BINS, BINS[1:], strict=False)]
+    names = [bin_name(low, high) for low, high in pairwise(BINS)]
     shares = {
         "of all lesions (sensitivity)": _share_of_lesions(lines, names),
         "of a case's mask, mean (dice_positive)": _pick(
@@ -56,12 +57,12 @@ def draw_visibility(lesions: Sequence[Lesion], path: Path) -> Path:
     first, second, third = figure.subplots(1, 3)
     measured = [lesion for lesion in lesions if "beats" in lesion.values]
     tidy(first, "contrast-to-noise of lesions")
-    first.hist([l.values["cnr"] for l in measured], np.arange(-3, 4.1, 0.25), color=BLUE)
+    first.hist([one.values["cnr"] for one in measured], np.arange(-3, 4.1, 0.25), color=BLUE)
     for limit in (0.5, 1.0):
         first.axvline(limit, color=VERMILION, linestyle=":", linewidth=1)
     first.set_xlabel("(lesion - ring) / sd of the ring, plane removed", fontsize=LABEL)
     tidy(second, "share of random lung places with less contrast")
-    second.hist([l.values["beats"] for l in measured], np.linspace(0, 1, 21), color=GREEN)
+    second.hist([one.values["beats"] for one in measured], np.linspace(0, 1, 21), color=GREEN)
     second.axhline(len(measured) / 20, color=GREY, linestyle=":", label="pure chance")
     second.legend(fontsize=SMALL, frameon=False)
     tidy(third, "AUC against random places, by size")
@@ -70,11 +71,15 @@ def draw_visibility(lesions: Sequence[Lesion], path: Path) -> Path:
         "beats_blob": "blob detector, size known",
         "observer": "learned local observer",
     }
-    groups = list(zip(BINS, BINS[1:], strict=False))
+    groups = list(pairwise(BINS))
     for (key, label), colour in zip(kinds.items(), (GREEN, BLUE, VERMILION), strict=True):
         means = [
             np.mean(
-                [l.values[key] for l in measured if low <= l.diameter < high and key in l.values]
+                [
+                    one.values[key]
+                    for one in measured
+                    if low <= one.diameter < high and key in one.values
+                ]
                 or [np.nan]
             )
             for low, high in groups

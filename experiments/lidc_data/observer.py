@@ -44,7 +44,7 @@ def local_features(studied: Studied) -> Features:
     image, found = studied.drr, []
     for level in range(_LEVELS):
         smooth = ndimage.gaussian_filter(image, _SIGMA)
-        found += [_at_stride(one, 2**level, shape) for one in _structure(image, smooth)]
+        found += [_at_stride(one, 2**level, shape) for one in _structure(smooth)]
         image = _half(smooth)
     top, left, height, width = bounding_box(studied.lungs)
     row = (np.arange(shape[0]) * STRIDE - top) / height - 0.5
@@ -97,26 +97,27 @@ def predict_map(
     return padded(1.0 / (1.0 + np.exp(-full)), size)
 
 
-def _structure(image: Map, smooth: Map) -> list[Map]:
+def _structure(smooth: Map) -> list[Map]:
     """Blob, ridge, edge and density of one octave, each relative to the local variation."""
     gradient_y, gradient_x = np.gradient(smooth)
     (yy, yx), (_, xx) = np.gradient(gradient_y), np.gradient(gradient_x)
     wide = ndimage.uniform_filter(smooth, 9)
     variation = np.sqrt(ndimage.uniform_filter((smooth - wide) ** 2, 25)) + 1.0
     found = (-(yy + xx), np.hypot(yy - xx, 2 * yx), np.hypot(gradient_y, gradient_x), smooth - wide)
-    del image
     return [np.asarray(one / variation, dtype=np.float32) for one in found]
 
 
 def _half(image: Map) -> Map:
-    return image[::2, ::2]
+    half: Map = image[::2, ::2]
+    return half
 
 
 def _at_stride(values: Map, step: int, shape: tuple[int, ...]) -> Map:
     """Values on a grid of `step` px, at the places of the stride's grid."""
     rows, columns = (np.arange(side) * STRIDE / step for side in shape)
     if step <= STRIDE:
-        return values[np.ix_(rows.astype(int), columns.astype(int))]
+        picked: Map = values[np.ix_(rows.astype(int), columns.astype(int))]
+        return picked
     at = np.meshgrid(rows, columns, indexing="ij")
     return np.asarray(
         ndimage.map_coordinates(values, at, order=1, mode="nearest"), dtype=np.float32
@@ -138,15 +139,16 @@ def _logistic(
         optimizer.zero_grad()
         loss = F.binary_cross_entropy_with_logits(x @ beta[1:] + beta[0], y, w, reduction="sum")
         loss = loss + _L2 * beta[1:].square().sum()
-        loss.backward()
+        torch.autograd.backward(loss)
         return loss
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     fitted = beta.detach().numpy()
 
     def observer(features: Features) -> Features:
         scaled = ((features - mean) / std).clip(-6, 6)
-        return (scaled @ fitted[1:] + fitted[0]).astype(np.float32)
+        logits: Features = (scaled @ fitted[1:] + fitted[0]).astype(np.float32)
+        return logits
 
     return observer
 

@@ -111,12 +111,12 @@ def score_prediction(
             metrics.update(guess, guess, truth, spacing, [studied.case.case_id])
             progress(1)
         results.append(metrics.compute())
-    gather = {True: np.nansum, False: np.nanmean}
-    return {
-        name: float(gather[name.startswith("n_")]([result[name] for result in results]))
-        for name in results[0]
-        if not all(np.isnan(result[name]) for result in results)
-    }
+    found = {}
+    for name in results[0]:
+        values = np.array([result[name] for result in results])
+        if not np.isnan(values).all():
+            found[name] = float(np.nansum(values) if name.startswith("n_") else np.nanmean(values))
+    return found
 
 
 def _tensor(array: Map) -> torch.Tensor:

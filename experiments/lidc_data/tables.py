@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from experiments.lidc_data.cases import Floats, Lesion, Studied
+from experiments.lidc_data.lungs import bounding_box
 from experiments.lidc_data.visibility import SHIFTS
 
 BINS = (0.0, 8.0, 10.0, 14.0, 20.0, 30.0, float("inf"))
@@ -49,14 +51,11 @@ def subsets() -> list[Subset]:
             "texture": (1, 3, 4, 5, 5.01),
             "n_annotations": (1, 2, 3, 4, 99),
         }.items()
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in pairwise(edges)
     ]
     return [
         ("all", lambda lesion: True),
-        *(
-            (bin_name(low, high), sized(low, high))
-            for low, high in zip(BINS, BINS[1:], strict=False)
-        ),
+        *((bin_name(low, high), sized(low, high)) for low, high in pairwise(BINS)),
         ("in the lung fields", lambda lesion: lesion.in_lung >= 0.5),
         ("outside the lung fields", lambda lesion: lesion.in_lung < 0.5),
         *rated,
@@ -87,7 +86,7 @@ def sizes(cases: Sequence[Studied]) -> list[Line]:
     }
     for measure, values in (per_case | per_lesion).items():
         lines += _distribution("sizes", measure, "all", np.array(values, dtype=float))
-    for low, high in zip(BINS, BINS[1:], strict=False):
+    for low, high in pairwise(BINS):
         chosen = [lesion for lesion in lesions if low <= lesion.diameter < high]
         of_case = [
             sum(lesion.n_pixels for lesion in studied.lesions if low <= lesion.diameter < high)
@@ -214,7 +213,7 @@ def registration(cases: Sequence[Studied]) -> list[Line]:
     }
     lines = []
     for part, belongs in parts.items():
-        chosen = [l for studied in cases for l in studied.lesions if belongs(studied, l)]
+        chosen = [one for studied in cases for one in studied.lesions if belongs(studied, one)]
         if not chosen:
             continue
         for axis in "yx":
@@ -229,7 +228,7 @@ def registration(cases: Sequence[Studied]) -> list[Line]:
                 )
                 for shift, value in zip(SHIFTS, profile.tolist(), strict=True)
             ]
-            peak = _centroid(profile)
+            peak = _centre(profile)
             lines.append(Line("registration", f"peak in {axis}, px", part, peak, len(chosen)))
     return lines
 
@@ -237,18 +236,24 @@ def registration(cases: Sequence[Studied]) -> list[Line]:
 def shift_profile(lesions: Sequence[Lesion], axis: str) -> Floats:
     """Mean CNR at each of `SHIFTS`."""
     rows = [[lesion.values[f"shift_{axis}_{n}"] for n in SHIFTS] for lesion in lesions]
-    return np.array(rows).mean(0)
+    profile: Floats = np.array(rows).mean(0)
+    return profile
 
 
-def _centroid(profile: Floats) -> float:
-    """Vertex of the parabola through the profile within 4 px of no shift."""
-    near = np.abs(np.array(SHIFTS)) <= 4
-    a, b, _ = np.polyfit(np.array(SHIFTS)[near], profile[near], 2)
-    return float(-b / (2 * a)) if a < 0 else float("nan")
+def _centre(profile: Floats) -> float:
+    """The middle of the range, around the top, where a profile is above half its height."""
+    fine = np.arange(-12.0, 12.05, 0.1)
+    values = np.interp(fine, SHIFTS, profile)
+    low = values < (values.max() + values.min()) / 2
+    top = int(values.argmax())
+    before, after = np.nonzero(low[:top])[0], np.nonzero(low[top:])[0]
+    first = before[-1] + 1 if len(before) else 0
+    last = top + after[0] - 1 if len(after) else len(fine) - 1
+    return float(fine[first] + fine[last]) / 2
 
 
 def _height(studied: Studied, lesion: Lesion) -> float:
-    return lesion.centre[0] / studied.mask.shape[0]
+    return float(lesion.centre[0] / studied.mask.shape[0])
 
 
 def _distribution(question: str, measure: str, subset: str, values: Floats) -> list[Line]:
@@ -259,3 +264,40 @@ def _distribution(question: str, measure: str, subset: str, values: Floats) -> l
     for percent in (5, 25, 50, 75, 95):
         named[f"{measure}, percentile {percent}"] = float(np.percentile(known, percent))
     return [Line(question, name, subset, value, len(known)) for name, value in named.items()]
+
+
+def lung_lines(cases: Sequence[Studied]) -> list[Line]:
+    """What a lung mask would keep, and where the rest lies."""
+    share = np.array([float(studied.lungs.mean()) for studied in cases])
+    lesions = [lesion for studied in cases for lesion in studied.lesions]
+    inside = np.array([lesion.in_lung for lesion in lesions])
+    area = np.array([lesion.n_pixels for lesion in lesions])
+    kept = float((inside * area).sum() / area.sum())
+    values = {
+        "share of the image, median": (float(np.median(share)), len(cases)),
+        "cases below 15 % of the image": (float((share < 0.15).sum()), len(cases)),
+        "share of nodule pixels inside": (kept, len(lesions)),
+        "lesions at least half inside": (float((inside >= 0.5).mean()), len(lesions)),
+        "lesions wholly outside": (float((inside == 0).mean()), len(lesions)),
+    }
+    lines = [Line("lungs", name, "all", value, n) for name, (value, n) in values.items()]
+    places = [
+        _place(studied, lesion)
+        for studied in cases
+        for lesion in studied.lesions
+        if lesion.in_lung < 0.5
+    ]
+    for place in ("below or behind the diaphragm", "heart or mediastinum", "elsewhere"):
+        count = float(places.count(place))
+        lines.append(Line("lungs", "lesions mostly outside", place, count, len(places)))
+    return lines
+
+
+def _place(studied: Studied, lesion: Lesion) -> str:
+    """Where a lesion outside the lung fields lies, judged by their bounding box."""
+    top, left, height, width = bounding_box(studied.lungs)
+    row, column = (lesion.centre[0] - top) / height, (lesion.centre[1] - left) / width
+    below = not studied.lungs[int(lesion.centre[0]) :, int(lesion.centre[1])].any()
+    if 0.3 < column < 0.7 and 0 <= row <= 1:
+        return "heart or mediastinum"
+    return "below or behind the diaphragm" if row > 0.5 and below else "elsewhere"

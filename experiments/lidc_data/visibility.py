@@ -60,7 +60,8 @@ class RingFilter:
         height, width = self._drr.shape
         at = np.rint(places[:, None] + offsets[None]).astype(np.intp)
         rows, columns = at[..., 0].clip(0, height - 1), at[..., 1].clip(0, width - 1)
-        return self._drr[rows, columns].astype(np.float64)
+        values: Floats = self._drr[rows, columns].astype(np.float64)
+        return values
 
 
 def measure_visibility(studied: Studied, seed: int) -> None:
@@ -123,7 +124,8 @@ def _blob_values(
         near = np.rint(at[:, None] + disc[None]).astype(np.intp)
         limits = np.array(response.shape) - 1
         near = near.clip(0, limits)
-        return response[near[..., 0], near[..., 1]].max(1).astype(np.float64)
+        values: Floats = response[near[..., 0], near[..., 1]].max(1).astype(np.float64)
+        return values
 
     score = float(highest(np.array([lesion.centre]))[0])
     peaks = response == ndimage.maximum_filter(response, size=2 * radius + 1)
