@@ -2,7 +2,7 @@
 
 The matched filter of `visibility` is fixed; this one learns, from training patients, which
 mixture of local structure (blobs, ridges, edges, density at five scales) and of place in the
-lungs speaks for a nodule. It has no layers and about 60 weights: what it reaches is what local
+lungs speaks for a nodule. It has no layers and 49 weights: what it reaches is what local
 appearance gives away cheaply, and what a network must beat to be worth its training.
 """
 
@@ -37,8 +37,7 @@ def local_features(studied: Studied) -> Features:
     At each octave, divided by the local standard deviation there: minus the Laplacian (blobs),
     the difference of the Hessian's eigenvalues (ridges: vessels, ribs), the gradient's size,
     and the grey level less that of the next octave. Besides them the place in the lungs' box
-    (to second order, mirrored) and whether it is lung. Squares are added, so that "too much"
-    can count against a nodule.
+    (mirrored) and whether it is lung.
     """
     shape = tuple(-(-side // STRIDE) for side in studied.drr.shape)
     image, found = studied.drr, []
@@ -52,8 +51,7 @@ def local_features(studied: Studied) -> Features:
     rows, columns = np.meshgrid(row.clip(-1.5, 1.5), column.clip(0, 1.5), indexing="ij")
     inside = _at_stride(ndimage.gaussian_filter(studied.lungs.astype(np.float32), 4), 1, shape)
     place = [rows, columns, rows * columns, inside]
-    stacked = np.stack(found + place, -1).astype(np.float32)
-    return np.concatenate([stacked, stacked**2], -1)
+    return np.stack(found + place, -1).astype(np.float32)
 
 
 def fit_observer(
@@ -102,7 +100,8 @@ def _structure(smooth: Map) -> list[Map]:
     gradient_y, gradient_x = np.gradient(smooth)
     (yy, yx), (_, xx) = np.gradient(gradient_y), np.gradient(gradient_x)
     wide = ndimage.uniform_filter(smooth, 9)
-    variation = np.sqrt(ndimage.uniform_filter((smooth - wide) ** 2, 25)) + 1.0
+    # A running sum of squares can end a hair below zero.
+    variation = np.sqrt(ndimage.uniform_filter((smooth - wide) ** 2, 25).clip(0)) + 1.0
     found = (-(yy + xx), np.hypot(yy - xx, 2 * yx), np.hypot(gradient_y, gradient_x), smooth - wide)
     return [np.asarray(one / variation, dtype=np.float32) for one in found]
 
@@ -127,7 +126,11 @@ def _at_stride(values: Map, step: int, shape: tuple[int, ...]) -> Map:
 def _logistic(
     rows: Features, target: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]
 ) -> Callable[[Features], Features]:
-    """Weighted, balanced, ridge-penalised logistic regression on standardised features."""
+    """Weighted, balanced, ridge-penalised logistic regression on features and their squares.
+
+    The squares let "too much" count against a nodule.
+    """
+    rows = np.concatenate([rows, rows**2], -1)
     mean, std = rows.mean(0), rows.std(0) + 1e-6
     x = torch.from_numpy((rows - mean) / std).double().clamp(-6, 6)
     y, w = torch.from_numpy(target), torch.from_numpy(weight)
@@ -146,7 +149,8 @@ def _logistic(
     fitted = beta.detach().numpy()
 
     def observer(features: Features) -> Features:
-        scaled = ((features - mean) / std).clip(-6, 6)
+        both = np.concatenate([features, features**2], -1)
+        scaled = ((both - mean) / std).clip(-6, 6)
         logits: Features = (scaled @ fitted[1:] + fitted[0]).astype(np.float32)
         return logits
 

@@ -290,7 +290,22 @@ def lung_lines(cases: Sequence[Studied]) -> list[Line]:
     for place in ("below or behind the diaphragm", "heart or mediastinum", "elsewhere"):
         count = float(places.count(place))
         lines.append(Line("lungs", "lesions mostly outside", place, count, len(places)))
+    for side, beyond in _beyond_the_box(cases).items():
+        name = "lesions beyond the lungs' bounding box by more than 5 % of its height"
+        lines.append(Line("lungs", name, side, float(beyond), len(lesions)))
     return lines
+
+
+def _beyond_the_box(cases: Sequence[Studied]) -> dict[str, int]:
+    """Lesions above and below the lungs: a mask turned or shifted would have many."""
+    counts = {"above": 0, "below": 0}
+    for studied in cases:
+        top, _, height, _ = bounding_box(studied.lungs)
+        for lesion in studied.lesions:
+            row = (lesion.centre[0] - top) / height
+            counts["above"] += row < -0.05
+            counts["below"] += row > 1.05
+    return counts
 
 
 def _place(studied: Studied, lesion: Lesion) -> str:
