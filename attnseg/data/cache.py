@@ -74,6 +74,7 @@ class DecodedCache:
         self.folder = folder / "decoded" / f"v{CACHE_VERSION}"
         self._paths: dict[str, Path] = {}
         self._trusted: set[str] = set()
+        self._layouts: dict[Path, tuple[np.dtype[np.void], tuple[int, ...], int]] = {}
 
     def get(self, case: Case) -> Decoded:
         """The decoded case, from disk where it is there and whole, else built and stored.
@@ -130,7 +131,7 @@ class DecodedCache:
     def _read(self, case_id: str, path: Path) -> npt.NDArray[np.void] | None:
         """The stored record, or None where it is missing or damaged."""
         try:
-            record: npt.NDArray[np.void] = np.load(path, mmap_mode="r")
+            record = self._map(path)
             if case_id not in self._trusted:  # the checksum reads everything: once a process
                 if record[_CHECKSUM].tolist() != [_checksum(record)]:
                     return None
@@ -139,7 +140,19 @@ class DecodedCache:
             return None
         return record
 
+    def _map(self, path: Path) -> npt.NDArray[np.void]:
+        """An entry's memory map; np.load opens a file three times, so it reads the header once."""
+        layout = self._layouts.get(path)
+        if layout is not None:
+            dtype, shape, offset = layout
+            return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+        record: npt.NDArray[np.void] = np.load(path, mmap_mode="r")
+        if isinstance(record, np.memmap):
+            self._layouts[path] = record.dtype, record.shape, record.offset
+        return record
+
     def _write(self, path: Path, record: npt.NDArray[np.void]) -> None:
+        self._layouts.pop(path, None)
         temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
