@@ -30,6 +30,7 @@ from attnseg.config.data import (
     PhantomDataConfig,
     SplitConfig,
 )
+from attnseg.config.drr import DrrConfig, ProjectionConfig
 from attnseg.config.model import (
     AnyModel,
     AttentionConfig,
@@ -101,6 +102,7 @@ __all__ = [
     "CurveConfig",
     "DataCommandConfig",
     "DataConfig",
+    "DrrConfig",
     "DualPathwayConfig",
     "DwaConfig",
     "EarlyStoppingConfig",
@@ -130,6 +132,7 @@ __all__ = [
     "PatchConfig",
     "PhantomDataConfig",
     "PhaseConfig",
+    "ProjectionConfig",
     "PrunerConfig",
     "RunConfig",
     "RunName",

@@ -159,7 +159,7 @@ def build_geometry(projection: ProjectionConfig, view: ViewConfig, volume: Volum
     """The geometry of one view of a CT.
 
     Raises:
-        DataError: the CT does not lie between source and detector.
+        DataError: the source would lie inside the CT.
     """
     if projection.detector.grid == "voxels":
         return _one_ray_a_voxel(view, volume)
@@ -174,7 +174,7 @@ def build_geometry(projection: ProjectionConfig, view: ViewConfig, volume: Volum
     else:
         depth_mm = projection.source_detector_mm
         to_detector = depth_mm - projection.source_isocentre_mm
-        _refuse_inside(depth, to_detector, projection)
+        _refuse_inside(depth, projection)
     pixel = projection.detector.pixel_mm or volume.spacing[2]
     geometry = Geometry(
         beam=projection.beam,
@@ -224,14 +224,13 @@ def _one_ray_a_voxel(view: ViewConfig, volume: Volume) -> Geometry:
     )
 
 
-def _refuse_inside(depth: Vector, to_detector: float, projection: ProjectionConfig) -> None:
-    if depth.max() >= to_detector or depth.min() <= -projection.source_isocentre_mm:
-        reach = max(float(depth.max()), -float(depth.min()))
+def _refuse_inside(depth: Vector, projection: ProjectionConfig) -> None:
+    """A detector may cut the CT's corners, which are air: rays go on through them."""
+    before = projection.source_isocentre_mm
+    if depth.min() <= -before:
         raise DataError(
-            f"source or detector would be inside the CT, which reaches {reach:.0f} mm from the "
-            f"isocentre along the beam: the detector is {to_detector:.0f} mm behind it, the source "
-            f"{projection.source_isocentre_mm:.0f} mm before it; change "
-            "projection.source_detector_mm, source_isocentre_mm or isocentre_mm"
+            f"the source would be inside the CT, which reaches {-float(depth.min()):.0f} mm from "
+            f"the isocentre towards it; projection.source_isocentre_mm={before:g} is too little"
         )
 
 

@@ -35,8 +35,8 @@ def refuse_bad_spacing(path: Path) -> None:
     found: list[float] = []
     if ending in (".nii", ".nii.gz"):
         head = _head(path, _NIFTI_HEADER, zipped=ending == ".nii.gz")
-        if len(head) >= _NIFTI_HEADER:
-            found = list(struct.unpack(f"{_order(head)}3f", head[80:92]))
+        if (order := _order(head)) is not None:
+            found = list(struct.unpack(f"{order}3f", head[80:92]))
     elif ending in (".mha", ".mhd"):
         words = _META_SPACING.findall(_head(path, 8192))
         found = [_number(word) for word in (words[0].split() if words else [])]
@@ -57,9 +57,9 @@ def refuse_truncated_nifti(path: Path) -> None:
     if ending not in (".nii", ".nii.gz"):
         return
     head = _head(path, _NIFTI_HEADER, zipped=ending == ".nii.gz")
-    if len(head) < _NIFTI_HEADER:
-        return  # what reads the volume will say so
     order = _order(head)
+    if order is None:
+        return  # what reads the volume will say so
     count, *sides = struct.unpack(f"{order}8h", head[40:56])
     bits = struct.unpack(f"{order}h", head[72:74])[0]
     begins = max(_NIFTI_HEADER, int(struct.unpack(f"{order}f", head[108:112])[0]))
@@ -69,8 +69,11 @@ def refuse_truncated_nifti(path: Path) -> None:
         raise DataError(f"{path}: truncated: it holds fewer voxels than its header says")
 
 
-def _order(head: bytes) -> str:
-    return "<" if struct.unpack("<i", head[:4])[0] == 348 else ">"
+def _order(head: bytes) -> str | None:
+    """The byte order of a NIfTI-1 header, None of anything else."""
+    if len(head) < _NIFTI_HEADER:
+        return None
+    return next((order for order in "<>" if struct.unpack(f"{order}i", head[:4])[0] == 348), None)
 
 
 def _unzipped_size(path: Path, needed: int) -> int:

@@ -57,7 +57,7 @@ def project_view(
         chunk_mb: memory to work in.
 
     Raises:
-        DataError: the CT does not fit between source and detector.
+        DataError: the source would lie inside the CT.
     """
     geometry = build_geometry(projection, view, ct)
     depth = optical_depth(ct, geometry, projection, device, chunk_mb)
@@ -123,7 +123,10 @@ def pixel_rays(volume: Volume, geometry: Geometry, where: tuple[slice, slice]) -
     aside = ((rows - foot[0]) * steps[0])[:, None] ** 2 + ((columns - foot[1]) * steps[1]) ** 2
     length = (aside + geometry.depth_mm**2).sqrt().reshape(-1)
     source = torch.from_numpy(volume.to_index(geometry.source))
-    return Rays(source.expand_as(end), end, length)
+    # On to where the CT ends, should its corners reach behind the detector.
+    reach = float(((volume.corners() - geometry.source) @ geometry.direction).max()) + 10.0
+    further = max(1.0, reach / geometry.depth_mm)
+    return Rays(source.expand_as(end), source + further * (end - source), further * length)
 
 
 def all_views(projection: ProjectionConfig, case: str) -> list[ViewConfig]:
