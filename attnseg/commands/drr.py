@@ -46,5 +46,7 @@ def main(argv: Sequence[str]) -> int:
     if summary.sheet is not None:
         print(f"contact sheet: {summary.sheet}")
     if summary.manifest is not None:
-        print(f"manifest:      {summary.manifest} ({summary.n_rows} images; data=manifest reads it)")
+        print(
+            f"manifest:      {summary.manifest} ({summary.n_rows} images; data=manifest reads it)"
+        )
     return FAILED if summary.failures else 0

@@ -50,4 +50,4 @@ def _line(hu: Tensor, slope: float, zero: float, floor: float | None) -> Tensor:
     values = torch.add(offset, hu, alpha=slope)
     # A thousandth of a HU of margin: rounding must not lift the floor's own voxels over it.
     least = 0.0 if floor is None else max(0.0, slope * (floor + 1e-3 - zero))
-    return F.threshold_(values, least, 0.0)
+    return F.threshold(values, least, 0.0, inplace=True)

@@ -64,8 +64,9 @@ def to_square(image: Image, shape: tuple[int, int]) -> Image:
 
     if image.shape == shape:
         return image
-    resized = resize(image, shape, order=1, anti_aliasing=True)
-    return np.clip(resized, 0.0, 1.0).astype(np.float32)
+    resized: Array = resize(image, shape, order=1, anti_aliasing=True)
+    square: Image = np.clip(resized, 0.0, 1.0).astype(np.float32)
+    return square
 
 
 def nearest(values: Array, shape: tuple[int, int]) -> Array:

@@ -93,9 +93,7 @@ class Geometry:
         edge = self.corner - 0.5 * (self.row_step + self.column_step)
         row_step, column_step = self.row_step * rows, self.column_step * columns
         corner = edge + 0.5 * (row_step + column_step)
-        return replace(
-            self, shape=shape, corner=corner, row_step=row_step, column_step=column_step
-        )
+        return replace(self, shape=shape, corner=corner, row_step=row_step, column_step=column_step)
 
     def upside_down(self) -> Geometry:
         """The same pixels, the last row first."""
@@ -196,7 +194,7 @@ def _with_pixels(geometry: Geometry, detector: DetectorConfig, corners: Vector) 
         shape, first = detector.size, -(np.array(detector.size) - 1.0) / 2.0
     else:
         low, high = seen.min(axis=0), seen.max(axis=0)
-        counts = np.maximum(np.ceil(np.round(high - low, 6)), 1.0)
+        counts = np.maximum(np.ceil(np.round(high - low, 3)), 1.0)
         shape = (int(counts[0]), int(counts[1]))
         first = (low + high) / 2.0 - (counts - 1.0) / 2.0
     corner = geometry.corner + first[0] * geometry.row_step + first[1] * geometry.column_step

@@ -8,7 +8,8 @@ import re
 import struct
 import zlib
 from pathlib import Path
-from typing import IO
+
+import numpy as np
 
 from attnseg.errors import DataError
 
@@ -69,6 +70,29 @@ def refuse_truncated_nifti(path: Path) -> None:
         raise DataError(f"{path}: truncated: it holds fewer voxels than its header says")
 
 
+def refuse_non_finite_nifti(path: Path) -> None:
+    """Refuse a NIfTI of floats with NaN or infinity: ITK reads them as 0, which is water.
+
+    Raises:
+        DataError: it has some.
+    """
+    ending = volume_ending(path)
+    if ending not in (".nii", ".nii.gz"):
+        return
+    head = _head(path, _NIFTI_HEADER, zipped=ending == ".nii.gz")
+    order = _order(head)
+    kind = {16: "f4", 64: "f8"}.get(struct.unpack(f"{order}h", head[70:72])[0]) if order else None
+    if order is None or kind is None:
+        return
+    begins = max(_NIFTI_HEADER, int(struct.unpack(f"{order}f", head[108:112])[0]))
+    raw = gzip.decompress(path.read_bytes()) if ending == ".nii.gz" else path.read_bytes()
+    count = (len(raw) - begins) // int(kind[1])
+    voxels = np.frombuffer(raw, dtype=np.dtype(order + kind), count=count, offset=begins)
+    bad = int((~np.isfinite(voxels)).sum())
+    if bad:
+        raise DataError(f"{path}: {bad} voxels are NaN or infinite")
+
+
 def _order(head: bytes) -> str | None:
     """The byte order of a NIfTI-1 header, None of anything else."""
     if len(head) < _NIFTI_HEADER:
@@ -95,8 +119,10 @@ def _unzipped_size(path: Path, needed: int) -> int:
 
 def _head(path: Path, n_bytes: int, *, zipped: bool = False) -> bytes:
     try:
-        stream: IO[bytes] = gzip.open(path) if zipped else path.open("rb")  # type: ignore[assignment]
-        with stream:
+        if zipped:
+            with gzip.open(path) as unzipped:
+                return unzipped.read(n_bytes)
+        with path.open("rb") as stream:
             return stream.read(n_bytes)
     except (EOFError, OSError, zlib.error):
         return b""  # what reads the volume will say so

@@ -19,6 +19,7 @@ from torch import Tensor
 
 Sampling = Literal["bilinear", "nearest"]
 MIB = 2**20
+_TIE = 2.0**-12  # of a voxel: more than float32 loses, less than matters
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,9 @@ def _across(field: Field, rays: Rays, axis: int, sampling: Sampling, chunk_mb: i
     first = rays.start - rays.start[:, axis : axis + 1] * per_slice  # where slice 0 is met
     # grid_sample counts from -1 to 1 over the slice's edges, and wants the last axis first.
     sides = torch.tensor([shape[other] for other in others], dtype=torch.float64)
-    origin = ((2.0 * first[:, others] + 1.0) / sides - 1.0).flip(1)
+    # A ray between two voxels belongs to the same one however the volume was cropped.
+    aside = _TIE if sampling == "nearest" else 0.0
+    origin = ((2.0 * (first[:, others] + aside) + 1.0) / sides - 1.0).flip(1)
     slope = (2.0 * per_slice[:, others] / sides).flip(1)
     n_slices = shape[axis]
     if float((slope.abs() * sides.flip(0)).max()) * n_slices < 1e-3:  # 1/2000 of a voxel at most

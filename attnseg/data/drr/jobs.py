@@ -8,7 +8,6 @@ names that fit, the longest counts.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import re
 from dataclasses import dataclass
@@ -119,9 +118,9 @@ def _volumes(configured: str, key: str) -> _Volumes:
         if dicom_files(path):
             return _Volumes({_name(Path(path.resolve().name)): path}, single=True)
         return _Volumes(_named(_below(path), path, key), single=False)
-    if glob.has_magic(configured):
+    if set("*?[") & set(configured):
         fixed = Path(re.split(r"[*?\[]", str(path), maxsplit=1)[0] + "x").parent
-        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+        matches = sorted(fixed.glob(str(path.relative_to(fixed))))
         found = [match for match in matches if match.is_file() or dicom_files(match)]
         if found:
             return _Volumes(_named(found, fixed, key), single=False)

@@ -1,13 +1,13 @@
 """What `attnseg drr` leaves: a folder a case, whole or not there; a manifest; what was done.
 
-    out/manifest.csv                     data=manifest data.root=out reads it
-    out/contact_sheet.png
-    out/<case>/<case>_<view>_drr.png     8 or 16 bit, dense tissue bright
-    out/<case>/<case>_<view>_mask.png    0 and 255
-    out/<case>/<case>_<view>_thickness.png   16 bit, hundredths of a millimetre
-    out/<case>/<case>_<view>_labels.png  a nodule's number; where two overlap, the thicker one's
-    out/<case>/<case>_<view>.json        geometry, projection, nodules: see `Geometry.from_record`
-    out/<case>/case.json                 what the case was made of, and with
+out/manifest.csv                     data=manifest data.root=out reads it
+out/contact_sheet.png
+out/<case>/<case>_<view>_drr.png     8 or 16 bit, dense tissue bright
+out/<case>/<case>_<view>_mask.png    0 and 255
+out/<case>/<case>_<view>_thickness.png   16 bit, hundredths of a millimetre
+out/<case>/<case>_<view>_labels.png  a nodule's number; where two overlap, the thicker one's
+out/<case>/<case>_<view>.json        geometry, projection, nodules: see `Geometry.from_record`
+out/<case>/case.json                 what the case was made of, and with
 """
 
 from __future__ import annotations
@@ -204,8 +204,9 @@ def refuse_foreign(out: Path, jobs: Sequence[Job], inputs: Sequence[Path]) -> No
     for job in jobs:
         folder = out / job.case
         if folder.exists() and not (folder / "case.json").is_file() and _has_content(folder):
-            raise ConfigError(f"{folder}: is there already and no case of attnseg drr's; choose "
-                              "another out=")
+            raise ConfigError(
+                f"{folder}: is there already and no case of attnseg drr's; choose another out="
+            )
     for path in inputs:
         if path.is_dir() and out.resolve() == path.resolve():
             raise ConfigError(f"out={out}: is the folder of the CTs itself; choose another")

@@ -14,7 +14,11 @@ import numpy as np
 
 from attnseg.config.drr import MasksConfig
 from attnseg.data.drr.dicom import read_series
-from attnseg.data.drr.headers import refuse_bad_spacing, refuse_truncated_nifti
+from attnseg.data.drr.headers import (
+    refuse_bad_spacing,
+    refuse_non_finite_nifti,
+    refuse_truncated_nifti,
+)
 from attnseg.data.drr.masks import number_nodules
 from attnseg.data.drr.volume import Array, Volume, same_grid
 from attnseg.errors import DataError
@@ -93,6 +97,7 @@ def _decoded(path: Path, series: str | None) -> Any:
         path.open("rb").close()
         refuse_bad_spacing(path)
         refuse_truncated_nifti(path)
+        refuse_non_finite_nifti(path)
         return sitk.ReadImage(str(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
@@ -105,7 +110,7 @@ def _cause(words: str) -> str:
         return "its axes are not at right angles (a shear); resample it onto a plain grid"
     if "change spacing" in words:
         return "a voxel spacing in its header is not above 0 mm; mend the header"
-    if "ize mismatch" in words:
+    if "ize mismatch" in words or "requested region" in words:
         return "its slices differ in size; it mixes scans, or is no plain series"
     return f"cannot be decoded; it is truncated, or no volume ({_ENDINGS})"
 
@@ -115,9 +120,8 @@ def _volume(image: Any, path: Path) -> Volume:
     import SimpleITK as sitk
 
     if image.GetNumberOfComponentsPerPixel() > 1:
-        raise DataError(
-            f"{path}: {image.GetNumberOfComponentsPerPixel()} values a voxel (colour?); one is needed"
-        )
+        count = image.GetNumberOfComponentsPerPixel()
+        raise DataError(f"{path}: {count} values a voxel (colour?); one is needed")
     size = image.GetSize()
     if len(size) == 4 and size[3] == 1:
         image = image[:, :, :, 0]

@@ -21,6 +21,7 @@ from attnseg.errors import ConfigError
 Renderer = Callable[[Field, Rays, int], Tensor]
 """(field, rays, MiB to work in) -> (N,) float32 integrals."""
 
+_LEAST_WAY = 1e-3  # of a voxel, from end to end of a ray
 _HOW = {
     "nanodrr": "pip install 'attnseg[nanodrr]'",
     "diffdrr": "pip install --no-deps diffdrr fastcore, and attnseg[nanodrr] for the rest it needs "
@@ -36,8 +37,10 @@ def find_renderer(name: str) -> Renderer:
     """
     if name == "builtin":
         return _builtin
-    return _diffdrr(_imported(name, "diffdrr.renderers")) if name == "diffdrr" else _nanodrr(
-        _imported(name, "nanodrr.data"), _imported(name, "nanodrr.drr")
+    return (
+        _diffdrr(_imported(name, "diffdrr.renderers"))
+        if name == "diffdrr"
+        else _nanodrr(_imported(name, "nanodrr.data"), _imported(name, "nanodrr.drr"))
     )
 
 
@@ -56,6 +59,8 @@ def _diffdrr(library: Any) -> Renderer:
         for block in _blocks(len(total), chunk_mb, 40 * planes):
             part = rays.part(block)
             start, end, length = _on(part, volume.device)
+            # It divides by the way along each axis: of rays across one, make that a little.
+            end = end + ((end - start).abs() < _LEAST_WAY) * _LEAST_WAY
             found = siddon(volume, start[None], end[None], length[None, None])
             total[block] = found.reshape(-1)
         return total
@@ -98,7 +103,9 @@ def _nanodrr(data: Any, library: Any) -> Renderer:
 
 def _on(rays: Rays, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Start and end (N, 3) in the order x, y, z, and lengths (N,), as float32 on the device."""
-    start, end, length = (part.float().to(device) for part in (rays.start, rays.end, rays.length_mm))
+    start, end, length = (
+        part.float().to(device) for part in (rays.start, rays.end, rays.length_mm)
+    )
     return start.flip(1), end.flip(1), length
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +68,7 @@ def project_view(
         found = _per_pixel(found, projection.rays_per_pixel)
     if projection.detector.grid == "voxels":
         z, _, x = ct.spacing
-        shape = (int(round(geometry.shape[0] * z / x, 6)), geometry.shape[1])
+        shape = (int(round(geometry.shape[0] * z / x, 3)), geometry.shape[1])
         # Rows were slices so far, as in the published recipe: tiles of CLAHE begin at the feet.
         geometry, image = geometry.upside_down().resized(shape), to_square(image[::-1], shape)
         if found is not None:
@@ -97,7 +96,8 @@ def optical_depth(
     fine = _divided(geometry, n)
     everything = (slice(0, fine.shape[0]), slice(0, fine.shape[1]))
     path = render(field, pixel_rays(ct, fine, everything), chunk_mb)
-    return _blocks(path.cpu().numpy().reshape(fine.shape), n).mean(axis=(1, 3))
+    depth: Array = _blocks(path.cpu().numpy().reshape(fine.shape), n).mean(axis=(1, 3))
+    return depth
 
 
 def pixel_rays(volume: Volume, geometry: Geometry, where: tuple[slice, slice]) -> Rays:
@@ -169,8 +169,3 @@ def _per_pixel(found: ProjectedNodules, n: int) -> ProjectedNodules:
     thickest = thickness.argmax(axis=2)[..., None]
     labels = np.take_along_axis(rays(found.labels), thickest, axis=2)[..., 0]
     return replace(found, thickness=thickness.mean(axis=2), labels=labels)
-
-
-def projection_record(projection: ProjectionConfig) -> dict[str, Any]:
-    """The projection's configuration, in plain types."""
-    return projection.model_dump(mode="json")
