@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -339,7 +338,7 @@ def test_two_at_once_do_not_share_a_folder(
     with output_folder(chests / "out"):
         assert _drr(f"ct={chests}/ct", f"out={chests}/out", *SMALL) == 2
     assert "another `attnseg drr` is writing there" in capsys.readouterr().err
-    assert os.listdir(chests / "out") == []
+    assert not list((chests / "out").iterdir())
 
 
 def test_the_phantoms_round_trip_trains(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_tilt_points_the_beam_to_the_head() -> None:
 
 def test_parallel_is_a_scale_of_one() -> None:
     geometry = _geometry("parallel", 0.0)
-    one, other = geometry.world_to_pixel([CT.centre, CT.centre + (10.0, 30.0, 20.0)])
+    one, other = geometry.world_to_pixel([CT.centre, CT.centre + np.array([10.0, 30.0, 20.0])])
     np.testing.assert_allclose((other - one) * geometry.spacing, (-20.0, 10.0))
     assert geometry.magnification == 1.0
     assert geometry.shape == (120, 70)  # rows of the CT's pixel side: 60 slices of 2 mm
@@ -81,7 +81,7 @@ def test_cone_magnifies_by_the_ratio_of_distances() -> None:
     geometry = _geometry("cone_beam", 0.0)
     assert geometry.magnification == pytest.approx(1800.0 / 1600.0)
     assert geometry.spacing == pytest.approx((0.84 / 1.125,) * 2)
-    one, other = geometry.world_to_pixel([CT.centre, CT.centre + (10.0, 0.0, 20.0)])
+    one, other = geometry.world_to_pixel([CT.centre, CT.centre + np.array([10.0, 0.0, 20.0])])
     np.testing.assert_allclose((other - one) * geometry.spacing, (-20.0, 10.0))
     np.testing.assert_allclose(geometry.source - CT.centre, (0.0, 1600.0, 0.0))  # PA: behind
     np.testing.assert_allclose(one, (255.5, 255.5))

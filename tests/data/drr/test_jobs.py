@@ -97,9 +97,9 @@ def test_series_are_found_at_any_depth(tmp_path: Path) -> None:
 def test_nothing_to_project(tmp_path: Path, make: object, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         _find(make(tmp_path))  # type: ignore[operator]
+    _touch(tmp_path / "ct", "a.nii")
+    (tmp_path / "m").mkdir()
     with pytest.raises(ConfigError, match=f"mask=.*{words}"):
-        _touch(tmp_path / "ct", "a.nii")
-        (tmp_path / "m").mkdir()
         _find(tmp_path / "ct", make(tmp_path / "m"))  # type: ignore[operator]
 
 
