@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -174,6 +175,29 @@ def test_a_fault_of_the_program_is_one_volumes_own(
     said = capsys.readouterr()
     assert "p2: MemoryError at" in said.err
     assert "2 projected" in said.out
+
+
+def test_a_fault_with_a_single_volume_is_no_mistake_of_the_users(
+    chests: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(batch, "write_case", faulty)
+    assert _drr(f"ct={chests}/ct/p0_ct.nii.gz", f"out={chests}/out", *SMALL) == 1
+    assert "p0: [Errno 28] No space left on device" in capsys.readouterr().err
+
+
+def test_a_killed_worker_is_told(
+    chests: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(batch, "read_ct", killed)
+    words = (f"ct={chests}/ct", f"out={chests}/out", "workers=2", "progress_bar=false")
+    assert main(["drr", *words]) == 2
+    assert "a worker process was killed" in capsys.readouterr().err
 
 
 def test_what_fails_while_writing_leaves_nothing(

@@ -36,12 +36,14 @@ class Outcome:
         rows: of the manifest, empty where it failed.
         notes: what the user should know of it.
         problem: why it failed, in words.
+        fault: whether that was not the input's.
     """
 
     case: str
     rows: Rows = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problem: str | None = None
+    fault: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,12 @@ def project_job(job: Job, config: DrrConfig, out: Path) -> Outcome:
         rows = write_case(out, config, job, ct, nodules, projections)
     except UserError as error:
         return Outcome(job.case, problem=str(error))
+    except OSError as error:  # the disk is full, say
+        return Outcome(job.case, problem=str(error), fault=True)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         at = f"{Path(where.filename).name}:{where.lineno}"
-        return Outcome(job.case, problem=f"{type(error).__name__} at {at}: {error}")
+        return Outcome(job.case, problem=f"{type(error).__name__} at {at}: {error}", fault=True)
     notes = [
         f"view {projection.view.name}: no ray meets nodule {number}: it lies beside the detector, "
         "or is too small for its pixels (projection.rays_per_pixel)"
@@ -130,15 +134,23 @@ def _run(config: DrrConfig, out: Path, jobs: Sequence[Job], *, alone: bool) -> l
     workers = default_workers() if config.workers is None else config.workers
     if config.device != "cpu":
         workers = 0  # a GPU is not shared with forked processes
-    outcomes = for_each(
-        partial(project_job, config=config, out=out),
-        jobs,
-        description="projecting",
-        workers=min(workers, len(jobs)),
-        progress=config.progress_bar and bool(jobs),
-        worth_processes=2,
-    )
-    if alone and outcomes and outcomes[0].problem is not None:
+    try:
+        outcomes = for_each(
+            partial(project_job, config=config, out=out),
+            jobs,
+            description="projecting",
+            workers=min(workers, len(jobs)),
+            progress=config.progress_bar and bool(jobs),
+            worth_processes=2,
+        )
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            "a worker process was killed, perhaps for want of memory; give the same command with "
+            "fewer workers: what is done stays done"
+        ) from None
+    if alone and outcomes and outcomes[0].problem is not None and not outcomes[0].fault:
         raise DataError(outcomes[0].problem)
     return outcomes
 

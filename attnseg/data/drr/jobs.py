@@ -162,7 +162,7 @@ def _named(paths: list[Path], base: Path, key: str) -> dict[str, Path]:
 
 def _name(relative: Path, keep_suffix: bool = False) -> str:
     ending = volume_ending(relative)
-    last = relative.name[: -len(ending)] if ending else relative.name
+    last = relative.name[: -len(ending)] if ending else relative.name.removesuffix(".dcm")
     parts = [*relative.parts[:-1], last]
     name = "__".join(re.sub(r"[^A-Za-z0-9_.+-]", "-", part) for part in parts)
     return name if keep_suffix else (_SUFFIX.sub("", name) or name)

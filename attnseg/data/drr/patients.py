@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnseg.config.drr import DrrConfig
-from attnseg.data.drr.dicom import dicom_files
+from attnseg.data.drr.dicom import dicom_files, is_dicom
 from attnseg.errors import ConfigError, DataError
 
 _NAME, _ID = "0010|0010", "0010|0020"
@@ -41,7 +41,7 @@ class Naming:
         Raises:
             DataError: the pattern finds no patient.
         """
-        told_id, told_name = _header(ct) if ct.is_dir() else ("", "")
+        told_id, told_name = _header(ct)
         patient = case
         if self.pattern is not None:
             found = self.pattern.search(case)
@@ -112,13 +112,13 @@ def _make_key(path: Path) -> None:
         temporary.unlink()
 
 
-def _header(folder: Path) -> tuple[str, str]:
-    """Patient id and name of a folder's first DICOM file; blank where it cannot be read."""
+def _header(ct: Path) -> tuple[str, str]:
+    """Patient id and name of the first DICOM file; blank where there is none to read."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
-    for path in dicom_files(folder):
+    for path in dicom_files(ct) if ct.is_dir() else [ct] if is_dicom(ct) else []:
         reader.SetFileName(str(path))
         try:
             reader.ReadImageInformation()

@@ -130,6 +130,14 @@ def test_folders_named_after_the_patient_are_renamed(tmp_path: Path, name: str) 
     assert shown.case == name
 
 
+def test_a_file_of_dicom_has_a_header_too(tmp_path: Path) -> None:
+    write_series(tmp_path / "scan", HU)
+    file = sorted((tmp_path / "scan").iterdir())[0].rename(tmp_path / "enhanced.dcm")
+    (job,) = _find(file).jobs
+    assert job.case == "enhanced"
+    assert job.patient.startswith("patient-")
+
+
 def test_another_key_gives_other_pseudonyms(tmp_path: Path) -> None:
     write_series(tmp_path / "scan", HU)
     names = [
