@@ -4,7 +4,7 @@
 
 Every renderer that is installed takes its turn (builtin, nanodrr, diffdrr) with the same CT,
 rays and detector, whole command included: reading, projecting, display, writing. Beside it: the
-line integrals alone, in one process and thread. DiffDRR: see pyproject.toml for how to install it.
+line integrals alone, in CPU seconds of one thread. DiffDRR: see pyproject.toml for how to install it.
 Ratios within a turn hold better than figures: the machine may be shared.
 """
 
@@ -110,9 +110,9 @@ def main() -> None:
         for turn in range(args.repeats):
             for renderer in names:
                 render = integrals(args, renderer, folder)
-                start = time.perf_counter()
+                start = time.process_time()  # of the CPU: others' load does not count
                 pictures[renderer] = render()
-                seconds[renderer].append(time.perf_counter() - start)
+                seconds[renderer].append(time.process_time() - start)
                 rate = whole_command(args, "cone_beam", renderer, folder)
                 rates.setdefault(f"cone_beam, {renderer}", []).append(rate)
             rate = whole_command(args, "lidc_drr", "builtin", folder)
@@ -135,7 +135,7 @@ def report(
         spread = f"{min(values):.1f}-{max(values):.1f}"
         against = f"{ratio:.2f} x" if name.startswith("cone") else ""
         print(f"{name:28}{statistics.median(values):14.1f}{spread:>16}{against:>14}")
-    print(f"\n{'line integrals alone':28}{'seconds':>14}{'min-max':>16}{'builtin is':>14}"
+    print(f"\n{'line integrals alone':28}{'CPU seconds':>14}{'min-max':>16}{'builtin is':>14}"
           f"{'correlation':>14}")  # fmt: skip
     for name, values in seconds.items():
         ratio = statistics.median(v / b for b, v in zip(seconds["builtin"], values, strict=True))

@@ -77,11 +77,14 @@ def project_nodules(
 
 
 def number_nodules(voxels: Array, kind: str) -> Array:
-    """A label volume (int32): the values themselves, or 26-connected components."""
+    """A label volume (uint16): the values themselves, or 26-connected components."""
     if kind == "values":
-        return voxels.astype(np.int32)
-    labels, _ = ndimage.label(voxels, structure=np.ones((3, 3, 3), dtype=bool))
-    numbered: Array = labels.astype(np.int32)
+        return voxels.astype(np.uint16)
+    numbered: Array = np.zeros(voxels.shape, dtype=np.uint16)
+    boxes = ndimage.find_objects((voxels > 0).astype(np.uint8))
+    for box in boxes:  # one, or none: most of a chest is no nodule
+        labels, _ = ndimage.label(voxels[box], structure=np.ones((3, 3, 3), dtype=bool))
+        numbered[box] = labels
     return numbered
 
 

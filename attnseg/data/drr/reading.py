@@ -71,13 +71,15 @@ def read_nodules(path: Path, ct: Volume, config: MasksConfig, series: str | None
                 f"{path}: a mask of whole numbers is needed, not of fractions, NaN or infinity"
             )
         voxels = whole.astype(np.int32)
+        del whole
     if voxels.min() < 0 or voxels.max() > 65535:
         raise DataError(
             f"{path}: mask values from {voxels.min()} to {voxels.max()}; 0 is background and "
             "nodules are 1 to 65535 (is it the CT?)"
         )
-    values = np.where(voxels >= config.at_least, voxels, 0).astype(np.int32)
-    mask = Volume(values, mask.origin, mask.steps)
+    voxels = voxels.astype(np.uint16)
+    voxels[voxels < config.at_least] = 0
+    mask = Volume(voxels, mask.origin, mask.steps)
     mask = _onto(mask, ct, path, config)
     # A grid that is the CT's but for rounding is the CT's.
     labels = number_nodules(mask.voxels, config.nodules)
