@@ -4,8 +4,8 @@
 
 Every renderer that is installed takes its turn (builtin, nanodrr, diffdrr) with the same CT,
 rays and detector, whole command included: reading, projecting, display, writing. Beside it: the
-line integrals alone, in CPU seconds of one thread. DiffDRR: see pyproject.toml for how to install it.
-Ratios within a turn hold better than figures: the machine may be shared.
+line integrals alone, in CPU seconds of one thread. Ratios within a turn hold better than figures:
+the machine may be shared. DiffDRR: see pyproject.toml for how to install it.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ Renderer = Callable[[Field, Rays, int], Tensor]
 _LEAST_WAY = 1e-3  # of a voxel, from end to end of a ray
 _HOW = {
     "nanodrr": "pip install 'attnseg[nanodrr]'",
-    "diffdrr": "pip install --no-deps diffdrr fastcore, and attnseg[nanodrr] for the rest it needs "
-    "(all of diffdrr's dependencies bring torchvision, VTK and Jupyter)",
+    "diffdrr": "pip install --no-deps diffdrr (its dependencies bring torchvision, VTK and "
+    "Jupyter, and none of them is needed here)",
 }
 
 
