@@ -33,7 +33,11 @@ def main(argv: Sequence[str]) -> int:
 
     from attnseg.data.drr.batch import project_all
 
-    summary = project_all(config)
+    try:
+        summary = project_all(config)
+    except KeyboardInterrupt:
+        print("\nwhat is done stays done; the same command goes on from there", file=sys.stderr)
+        raise
     for note in summary.notes:
         print(f"note: {note}", file=sys.stderr)
     if summary.failures:

@@ -242,6 +242,26 @@ def test_after_a_kill_nothing_is_half_there_and_the_rest_is_done(chests: Path) -
     assert not list(out.glob(".writing*"))
 
 
+def test_an_interrupted_run_says_how_to_go_on(
+    chests: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = batch.read_ct
+
+    def interrupted(path: Path, *rest: Any) -> Any:
+        if "p1" in path.name:
+            raise KeyboardInterrupt
+        return read(path, *rest)
+
+    monkeypatch.setattr(batch, "read_ct", interrupted)
+    words = (f"ct={chests}/ct", f"out={chests}/out", *SMALL)
+    assert _drr(*words) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert [path.name for path in (chests / "out").iterdir()] == ["p0"]
+    monkeypatch.undo()
+    assert _drr(*words) == 0
+    assert "2 projected, 1 were done" in capsys.readouterr().out
+
+
 def test_no_header_gets_into_an_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hu, mask = chest()
     write_series(tmp_path / "ct" / "MUSTERMANN", hu, uid="1.2.826.0.1.77")
