@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "write a checkpoint's weights as safetensors, its configuration beside them",
     "sync": "send offline runs to Weights & Biases, each as one whole run",
     "data": "check a data set, or draw a contact sheet of it",
+    "drr": "project CTs and nodule masks to DRRs (radiographs) and their masks",
 }
 
 

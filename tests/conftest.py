@@ -50,8 +50,9 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or fills the user's cache, and none talks to W&B's servers."""
+    """No test reads or fills the user's cache or keys, and none talks to W&B's servers."""
     patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
     patch.setenv("ATTNSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
     patch.setenv("WANDB_MODE", "offline")
     patch.delenv("WANDB_API_KEY", raising=False)

@@ -44,6 +44,8 @@ def test_an_unknown_command_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> 
         ["compare", "runs", "splt=val"],
         ["runs", "--help"],
         ["runs", "list", "root=/does/not/exist"],
+        ["drr", "--help"],
+        ["drr", "ct=a", "out=b", "projection.bem=cone"],
     ],
 )
 def test_help_and_config_errors_import_nothing_heavy(arguments: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from attnseg.config import (
     AnalyzeConfig,
     CompareConfig,
     DataCommandConfig,
+    DrrConfig,
     EvaluateConfig,
     LidcDrrDataConfig,
     ManifestDataConfig,
@@ -24,14 +26,19 @@ from attnseg.config import (
     TrainConfig,
     validate,
 )
+from attnseg.config.drr import MasksConfig
+from attnseg.data.drr.views import project_view
 from attnseg.losses import CombinedLoss, build_adaptive
 from attnseg.models import build_model
 from attnseg.paths import conf_dir
 from attnseg.schedules import Schedule
+from tests.data.drr.helpers import chest, volume
 
+NOT_OF_TRAINING = {"projection"}  # groups of other commands
 OPTIONS = [
     (group, option)
     for group in sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+    if group not in NOT_OF_TRAINING
     for option in group_options(conf_dir() / group)
 ]
 CONTROLS = ("attention_unet", "unet", "basic_unet", "dynunet")
@@ -64,7 +71,7 @@ def test_every_option_is_composed_checked_and_built(group: str, option: str) -> 
 
 def test_help_lists_every_group() -> None:
     folders = {path.name for path in conf_dir().iterdir() if path.is_dir()}
-    assert folders - {"run"} == set(GROUPS)
+    assert folders - {"run"} - NOT_OF_TRAINING == set(GROUPS)
 
 
 def test_the_data_options_are_the_sources() -> None:
@@ -81,6 +88,28 @@ def test_the_measuring_commands_compose(command: str, schema: type[EvaluateConfi
     config = compose_checked(command, ["checkpoint=x", "data=phantom"], schema)
     assert config.data is not None
     assert config.data.name == "phantom"
+
+
+@pytest.mark.parametrize("option", group_options(conf_dir() / "projection"))
+def test_every_projection_is_composed_checked_and_projects(option: str) -> None:
+    config = compose_checked("drr", [f"projection={option}", "ct=a", "out=b"], DrrConfig)
+    assert config.projection.name == option
+    hu, mask = chest()
+    ct = volume(hu, (2.0, 1.5, 1.5))
+    nodules = volume(mask.astype(np.int32), (2.0, 1.5, 1.5))
+    result = project_view(ct, nodules, config.projection, config.projection.views[0])
+    assert np.isfinite(result.image).all()
+    assert result.image.max() > result.image.min()
+    assert result.nodules is not None
+    assert result.nodules.mask.any()
+
+
+def test_drr_says_the_schemas_own_defaults() -> None:
+    config = compose_checked("drr", ["ct=a", "out=b"], DrrConfig)
+    for name, field in DrrConfig.model_fields.items():
+        if not field.is_required() and name != "masks":
+            assert getattr(config, name) == field.default, name
+    assert config.masks == MasksConfig()
 
 
 def test_the_data_command_composes() -> None:

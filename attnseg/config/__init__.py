@@ -31,6 +31,7 @@ from attnseg.config.data import (
     SplitConfig,
     SyntheticConfig,
 )
+from attnseg.config.drr import DrrConfig, ProjectionConfig
 from attnseg.config.model import (
     AnyModel,
     AttentionConfig,
@@ -102,6 +103,7 @@ __all__ = [
     "CurveConfig",
     "DataCommandConfig",
     "DataConfig",
+    "DrrConfig",
     "DualPathwayConfig",
     "DwaConfig",
     "EarlyStoppingConfig",
@@ -131,6 +133,7 @@ __all__ = [
     "PatchConfig",
     "PhantomDataConfig",
     "PhaseConfig",
+    "ProjectionConfig",
     "PrunerConfig",
     "RunConfig",
     "RunName",

@@ -28,6 +28,7 @@ def for_each(
     description: str,
     workers: int | None = None,
     progress: bool = True,
+    worth_processes: int = _WORTH_PROCESSES,
 ) -> list[Result]:
     """[function(item) for item in items], in order.
 
@@ -37,9 +38,10 @@ def for_each(
         description: shown beside the progress bar.
         workers: processes; None takes `default_workers`, 0 stays in this process.
         progress: draw a bar on stderr.
+        worth_processes: fewer items are done in this process.
     """
     workers = default_workers() if workers is None else workers
-    if workers == 1 or len(items) < _WORTH_PROCESSES:
+    if workers == 1 or len(items) < worth_processes:
         workers = 0
     # torch's loader rather than a pool: it survives forking a process that has used OpenMP.
     loader: DataLoader[Result] = DataLoader(

@@ -24,6 +24,11 @@ def test_few_items_are_not_worth_a_process() -> None:
     assert {process for _, process in done} == {os.getpid()}
 
 
+def test_large_items_are_worth_a_process() -> None:
+    done = for_each(_square, range(2), description="", workers=2, progress=False, worth_processes=2)
+    assert os.getpid() not in {process for _, process in done}
+
+
 def test_the_bar_is_drawn_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     before = torch.get_rng_state()
     assert len(for_each(_square, range(4), description="squaring", workers=0)) == 4

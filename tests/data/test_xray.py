@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnseg.data.drr import water_path
+from attnseg.data.drr.front_to_back import water_path
 from attnseg.data.xray import (
     Beam,
     Pose,

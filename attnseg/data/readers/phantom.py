@@ -8,7 +8,7 @@ from typing import Any
 
 from attnseg.config import PhantomDataConfig
 from attnseg.data.case import Case, CaseImages
-from attnseg.data.drr import project_parallel
+from attnseg.data.drr.front_to_back import project_front_to_back
 from attnseg.data.phantom3d import Phantom, generate_phantom, is_negative
 from attnseg.data.phantom3d.volume import FIELD_MM
 from attnseg.data.xray import xray_of_volume
@@ -63,10 +63,9 @@ class PhantomSource:
     def load(self, case: Case) -> CaseImages:
         """Generate a case: DRR and mask by the same rays, and an X-ray of the same patient."""
         phantom = self.phantom(case)
-        drr = project_parallel(phantom.volume_hu, phantom.spacing, phantom.nodule_mask)
+        drr = project_front_to_back(phantom.volume_hu, phantom.spacing, phantom.nodule_mask)
         key = (self.config.seed, self._index(case), XRAY_STREAM)
         xray = xray_of_volume(phantom.volume_hu, phantom.spacing, key)
-        assert drr.mask is not None
         return CaseImages(xray=xray, drr=drr.image, mask=drr.mask, spacing=drr.spacing)
 
     def fingerprint(self, case: Case) -> str:
