@@ -37,7 +37,8 @@ class Grid:
     @property
     def matrix(self) -> npt.NDArray[np.float64]:
         """(3, 3): from an index step to mm."""
-        return np.array(self.direction).reshape(3, 3) * np.array(self.spacing)
+        matrix: npt.NDArray[np.float64] = np.array(self.direction).reshape(3, 3) * self.spacing
+        return matrix
 
     def index(self, point_mm: tuple[float, float, float]) -> npt.NDArray[np.float64]:
         """Continuous index (x, y, z) of a point of the patient."""

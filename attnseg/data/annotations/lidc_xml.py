@@ -73,9 +73,8 @@ def _root(path: Path) -> ET.Element:
 def _nodule(element: ET.Element, reader: str, problems: list[str]) -> Nodule | None:
     name = _text(element, "noduleID") or "?"
     where = f"reader {reader}, nodule {name}"
-    ratings = {
-        key: _rating(element, key, where, problems) for key in ("subtlety", "malignancy")
-    }
+    subtlety = _rating(element, "subtlety", where, problems)
+    malignancy = _rating(element, "malignancy", where, problems)
     slices = [
         found
         for roi in element.findall(f"{_NS}roi")
@@ -84,14 +83,14 @@ def _nodule(element: ET.Element, reader: str, problems: list[str]) -> Nodule | N
     outlines = [one for one in slices if len(one.points) > 1]
     if outlines:  # a single point beside outlines is a stray mark
         shape = Contours(tuple(outlines))
-        return Nodule(name, shape, reader, **ratings)
+        return Nodule(name, shape, reader, subtlety, malignancy)
     if not slices:
         if not element.findall(f"{_NS}roi"):
             problems.append(f"{where}: no roi, so it is nowhere")
         return None
     (x, y), z = slices[0].points[0], slices[0].z_mm
     point = Ball((float(x), float(y), z), 0.0, in_pixels=True)
-    return Nodule(name, point, reader, **ratings, finding="small_nodule")
+    return Nodule(name, point, reader, subtlety, malignancy, finding="small_nodule")
 
 
 def _contour(roi: ET.Element, where: str, problems: list[str]) -> Contour | None:

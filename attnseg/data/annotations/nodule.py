@@ -12,11 +12,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from attnseg.data.case import MaskKind
+
 Point = tuple[float, float]
 """(x, y): column, then row."""
-
-MaskKind = Literal["exact", "surrogate"]
-"""Whether a mask follows a lesion's outline, or a disc, box or rough polygon stands for it."""
 
 
 @dataclass(frozen=True)

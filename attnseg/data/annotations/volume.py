@@ -55,7 +55,9 @@ def annotations_to_volume(
             problems += _draw(marked, nodule, grid, name)
         votes += marked
     if problems:
-        raise DataError(f"{name}: has marks that are not in this CT:", list(dict.fromkeys(problems)))
+        raise DataError(
+            f"{name}: has marks that are not in this CT:", list(dict.fromkeys(problems))
+        )
     return (votes >= needed).astype(np.uint8)
 
 
@@ -129,8 +131,8 @@ def _draw_contours(marked: Mask, shape: Contours, grid: Grid, name: str) -> list
                 paste(scanner[index], part, corner)
                 empty = empty and not part.any()
             else:
-                rows, columns = np.nonzero(part)
-                scanner[index][rows + corner[0], columns + corner[1]] = False
+                hole = np.argwhere(part) + corner
+                scanner[index][hole[:, 0], hole[:, 1]] = False
     if empty:
         for index, contour in placed:
             pixels = outline(contour.points)
