@@ -65,6 +65,31 @@ class DataCommandConfig(Section):
     split: SplitName = "all"
 
 
+class DataBuildConfig(Section):
+    """`attnseg data build`: source=... becomes data (see attnseg.commands.data_build)."""
+
+    data: AnyData
+    out: str
+    images: Literal["link", "copy"] = "link"
+    title: str | None = None  # null: <source> case set
+    license: str | None = None  # of the data, in your words; into the data card
+
+
+class DataMaskConfig(Section):
+    """`attnseg data mask`: annotations of CTs as mask volumes on the CTs' grids."""
+
+    annotations: str
+    ct: str
+    out: str
+    format: Literal["auto", "lidc_xml", "contours", "luna16", "lidc_table", "mask"] = "auto"
+    readers: str | int = "union"  # union | majority | all | how many must agree on a voxel
+    findings: Annotated[
+        list[Literal["nodule", "small_nodule", "non_nodule"]], Field(min_length=1)
+    ] = ["nodule"]
+    scan: str | None = None  # which scan of a table or database; null: the CT's own name
+    labels: bool = False  # number the nodules instead of 0 and 1
+
+
 class CompareConfig(Section):
     """`attnseg compare`: runs are the words without a key."""
 
