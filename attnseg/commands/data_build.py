@@ -52,7 +52,7 @@ def _summary(card: dict[str, Any], out: Path) -> str:
     counts, splits = card["counts"], card["splits"]
     parts = ", ".join(f"{name} {splits[name]['cases']}" for name in splits)
     head = "case set (nothing to do, it is complete)" if card.get("already_built") else "case set"
-    unlabelled = f", {counts['unlabelled']} unlabelled X-rays" if counts["unlabelled"] else ""
+    unlabelled = f", {counts['unlabelled']} unlabelled" if counts["unlabelled"] else ""
     return "\n".join(
         [
             f"{counts['cases']} cases of {counts['patients']} patients ({parts}), "

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnseg.config import AnyData
+from attnseg.data.build.verify import changed_files
 from attnseg.data.case import Case, CaseImages, Source, Spacing
 from attnseg.data.images import read_image
 from attnseg.data.parallel import for_each
@@ -81,6 +82,7 @@ def check_data(
     findings += _about_spacing(cases, inspected)
     findings += _about_masks(cases)
     findings += _about_unlabelled(source)
+    findings += _about_card(source)
     findings += _about_size(cases, inspected, config.size)
     findings += _about_splits(cases, inspected, config)
     return _in_order(findings)
@@ -202,19 +204,31 @@ def _about_masks(cases: Sequence[Case]) -> list[Finding]:
     return findings
 
 
+def _about_card(source: Source) -> list[Finding]:
+    """What `attnseg data build` vouched for, and is otherwise now."""
+    if "manifest" not in source.record:
+        return []
+    images, tables = changed_files(Path(source.record["manifest"]))
+    return [
+        *(Finding("error", message) for message in images),
+        *(Finding("warning", message) for message in tables),
+    ]
+
+
 def _about_unlabelled(source: Source) -> list[Finding]:
-    """X-rays that nobody has read: whether they open, and that they train nothing."""
+    """Images that nobody has read: whether they open, and that they train nothing."""
     cases = unlabelled_cases(source)
     if not cases:
         return []
     findings = []
     for case in cases:
         try:
-            found = _about_pixels(str(case.xray), read_image(case.xray or Path()).pixels)
+            path = case.xray or case.drr or Path()
+            found = _about_pixels(str(path), read_image(path).pixels)
         except DataError as error:
             found = _errors(error)
         findings += found
-    count = f"{len(cases)} X-rays are" if len(cases) > 1 else "1 X-ray is"
+    count = f"{len(cases)} cases are" if len(cases) > 1 else "1 case is"
     message = f"{count} unlabelled: for domain adaptation, neither trained on nor measured"
     return [*findings, Finding("warning", message)]
 

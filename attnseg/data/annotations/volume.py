@@ -178,7 +178,8 @@ def _draw_ball(marked: Mask, ball: Ball, grid: Grid, name: str) -> list[str]:
     axes = [np.arange(low[i], high[i]) - centre[i] for i in (2, 1, 0)]
     z, y, x = np.meshgrid(*axes, indexing="ij")
     steps = np.stack([x, y, z], axis=-1) * np.array(grid.spacing)  # cosines keep lengths
-    inside = (steps**2).sum(axis=-1) <= (ball.diameter_mm / 2.0) ** 2
+    # A voxel on the sphere is inside whichever way round the file counts its axes.
+    inside = (steps**2).sum(axis=-1) <= (ball.diameter_mm / 2.0 + 1e-6) ** 2
     region = marked[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
     region |= inside
     marked[nearest[2], nearest[1], nearest[0]] = True

@@ -61,7 +61,7 @@ def sound_cases(source: Source) -> list[Case]:
 
 
 def unlabelled_cases(source: Source) -> list[Case]:
-    """X-rays that nobody has read, listed apart: for domain adaptation, never for training."""
+    """Cases that nobody has read, listed apart: for domain adaptation, never for training."""
     found = getattr(source, "unlabelled", None)
     return list(found()) if found is not None else []
 
@@ -71,7 +71,7 @@ def why_empty(source: Source) -> str:
     count = len(unlabelled_cases(source))
     if count:
         return (
-            f"no case has a mask: the data set's {count} X-rays are unlabelled, which do for "
+            f"no case has a mask: the data set's {count} cases are unlabelled, which do for "
             "domain adaptation, but neither for training nor for measuring; add cases with a mask"
         )
     return "the data set is empty; add cases"

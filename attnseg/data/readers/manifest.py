@@ -2,10 +2,10 @@
 
 - Files are PNG, NIfTI, MHA or DICOM; relative paths start at the CSV's folder.
 - One of xray and drr may be blank: the other serves both pathways, and the record counts them.
-- mask is a file, or the word `none` for a case known to have no lesion, or `unlabelled` for an
-  X-ray that nobody has read: such cases are listed apart (`unlabelled`), for domain adaptation,
-  and never trained on or measured. A blank mask is an error: an unread case must not pass for a
-  healthy one.
+- mask is a file, or the word `none` for a case known to have no lesion, or `unlabelled` for one
+  that nobody has read (an X-ray, say): such cases are listed apart (`unlabelled`), for domain
+  adaptation, and never trained on or measured. A blank mask is an error: an unread case must not
+  pass for a healthy one.
 - The DRR's grid is the case's (the X-ray's, where there is no DRR). Other grids are refused, or
   with `data.on_mismatch=resample` resampled onto it (see `resize.match_grid`).
 - spacing is the grid's, in mm: `0.7`, or `0.7x0.8` (row x column); it wins over a file's own.
@@ -67,17 +67,18 @@ class ManifestSource:
         return list(self._cases)
 
     def unlabelled(self) -> list[Case]:
-        """The X-rays that nobody has read, in the CSV's order; `load_xray` opens them."""
+        """The cases that nobody has read, in the CSV's order; `load_unlabelled` opens them."""
         return list(self._unlabelled)
 
-    def load_xray(self, case: Case) -> Picture:
-        """Decode the X-ray alone, which needs no mask.
+    def load_unlabelled(self, case: Case) -> Picture:
+        """Decode the X-ray (the DRR, where there is none) alone, which needs no mask.
 
         Raises:
             DataError: it is missing or unreadable.
         """
-        assert case.xray is not None
-        picture = read_image(case.xray)
+        path = case.xray or case.drr
+        assert path is not None
+        picture = read_image(path)
         return Picture(picture.pixels, case.spacing or picture.spacing)
 
     def load(self, case: Case) -> CaseImages:
@@ -85,7 +86,7 @@ class ManifestSource:
         if not case.labelled:
             raise DataError(
                 f"case {case.case_id} cannot be used:",
-                [f"{case.xray}: is unlabelled, and a mask is needed here"],
+                [f"{case.xray or case.drr}: is unlabelled, and a mask is needed here"],
             )
         problems: list[str] = []
         pictures: dict[Path, Picture | None] = {

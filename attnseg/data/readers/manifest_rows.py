@@ -51,8 +51,6 @@ def _parse_row(words: dict[str, str], folder: Path) -> tuple[Case | None, list[s
             f"'{UNLABELLED}' if nobody has read it, else leave the case out"
         )
     unlabelled = words["mask"].lower() == UNLABELLED
-    if unlabelled and not words["xray"]:
-        problems.append("an unlabelled case needs an xray; a DRR without a mask serves nothing")
     pairing, mask_kind = _pairing(words, problems), _mask_kind(words, problems)
     spacing: Spacing | None = None
     if words.get("spacing"):
