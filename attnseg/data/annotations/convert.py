@@ -70,7 +70,7 @@ def convert(config: DataMaskConfig, *, progress: bool = True) -> list[Written]:
             problems += (error.problems if isinstance(error, DataError) else []) or [str(error)]
     if problems:
         done = f"{len(written)} of {len(cts)} mask volumes were written to {out};"
-        raise DataError(f"{done} of the other CTs:", list(dict.fromkeys(problems)))
+        raise DataError(f"{done} with the other CTs:", list(dict.fromkeys(problems)))
     return written
 
 
@@ -185,7 +185,8 @@ class _AnnotationFiles:
             reader = read_luna16 if kind == "luna16" else read_lidc_table
             self._tables[path] = reader(path)
         table = self._tables[path]
-        keys = [key for key in (self._config.scan, grid.series_uid, _stem(ct)) if key]
+        named = [self._config.scan] if self._config.scan else [grid.series_uid, _stem(ct)]
+        keys = [key for key in named if key]
         for key in keys:
             if key in table:
                 return table[key]

@@ -71,7 +71,7 @@ def why_empty(source: Source) -> str:
     count = len(unlabelled_cases(source))
     if count:
         return (
-            f"no case has a mask: the data set's {count} cases are unlabelled, which do for "
+            f"no case has a mask: its {count} cases are unlabelled, which do for "
             "domain adaptation, but neither for training nor for measuring; add cases with a mask"
         )
     return "the data set is empty; add cases"

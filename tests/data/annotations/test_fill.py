@@ -44,9 +44,9 @@ def test_a_simple_polygon_is_filled_as_matplotlib_fills_it(radii: list[int]) -> 
     found = Outline([*points, points[0]], closed=True).contains_points(grid)
     wanted = {p for p, within in zip(grid, found, strict=True) if within}
     assert not pixels & on_line
-    assert pixels <= wanted  # nothing outside
-    # Inside and off the line: all of it, save slivers that the line's own pixels cut off.
-    assert wanted - on_line == pixels
+    assert wanted - on_line <= pixels
+    for x, y in pixels - wanted:  # a notch too narrow for the grid: shut in by the line's pixels
+        assert {(x + i, y + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & on_line
 
 
 @given(CORNERS, st.integers(-30, 30), st.integers(-30, 30))
