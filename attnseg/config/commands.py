@@ -12,6 +12,7 @@ from attnseg.config.data import AnyData
 
 SplitName = Literal["all", "train", "val", "test"]
 Format = Literal["table", "json", "csv"]
+Text = Annotated[str, BeforeValidator(str)]  # what looks like a number to YAML, too
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -71,8 +72,8 @@ class DataBuildConfig(Section):
     data: AnyData
     out: str
     images: Literal["link", "copy"] = "link"
-    title: str | None = None  # null: <source> case set
-    license: str | None = None  # of the data, in your words; into the data card
+    title: Text | None = None  # null: <source> case set
+    license: Text | None = None  # of the data, in your words; into the data card
 
 
 class DataMaskConfig(Section):
@@ -86,7 +87,7 @@ class DataMaskConfig(Section):
     findings: Annotated[
         list[Literal["nodule", "small_nodule", "non_nodule"]], Field(min_length=1)
     ] = ["nodule"]
-    scan: str | None = None  # which scan of a table or database; null: the CT's own name
+    scan: Text | None = None  # which scan of a table or database; null: the CT's own name
     labels: bool = False  # number the nodules instead of 0 and 1
 
 

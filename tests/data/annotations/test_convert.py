@@ -92,7 +92,7 @@ def test_luna16_s_table_names_scans_by_their_files(tmp_path: Path) -> None:
     assert first.sum() == pytest.approx(4 / 3 * np.pi * 2**3 / (0.7 * 0.7 * 2.5), rel=0.35)
     assert not second.any()  # LUNA16 lists no scan without nodules
     with pytest.raises(DataError, match="no row of scan 9"):
-        _convert(table, tmp_path / "cts" / "1.3.6.1.mha", tmp_path / "a.nii.gz", scan="9")
+        _convert(table, tmp_path / "cts" / "1.3.6.1.mha", tmp_path / "a.nii.gz", scan=9)
 
 
 def test_a_mask_volume_may_count_readers(tmp_path: Path) -> None:
