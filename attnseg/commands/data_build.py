@@ -16,7 +16,7 @@ from attnseg.paths import conf_dir
 def build(overrides: Sequence[str]) -> int:
     """Build (or finish) a case set, and say where it is. Returns 0."""
     config = compose_checked("data_build", chosen_source(overrides), DataBuildConfig)
-    from attnseg.data.build.case_set import build_case_set
+    from attnseg.data.case_set.building import build_case_set
 
     card = build_case_set(config)
     print(_summary(card, Path(config.out)))
@@ -42,7 +42,7 @@ def chosen_source(overrides: Sequence[str]) -> list[str]:
     if given[-1] in kinds:
         roots = [f"data.{word}" if word.startswith("root=") else word for word in rest]
         return [f"data={given[-1]}", *roots]
-    from attnseg.data.build.detect import detect_source
+    from attnseg.data.case_set.detect import detect_source
 
     kind, root = detect_source(Path(given[-1]))
     return [f"data={kind}", f"data.root={root}", *rest]

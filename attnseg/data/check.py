@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from attnseg.config import AnyData
-from attnseg.data.build.verify import changed_files
 from attnseg.data.case import Case, CaseImages, Source, Spacing
+from attnseg.data.case_set.verify import changed_files
 from attnseg.data.images import read_image
 from attnseg.data.parallel import for_each
 from attnseg.data.readers import build_source, unlabelled_cases, why_empty
