@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ def _by_size(values: Sequence[float], limits: Sequence[float]) -> dict[str, int]
     edges = [-math.inf, *limits, math.inf]
     names = [
         f"below {limits[0]:g}",
-        *(f"{low:g} to {high:g}" for low, high in zip(limits, limits[1:], strict=False)),
+        *(f"{low:g} to {high:g}" for low, high in pairwise(limits)),
         f"above {limits[-1]:g}",
     ]
     return {

@@ -86,6 +86,7 @@ class WriteCase:
         self._source, self._folder, self._mode = source, folder, mode
 
     def __call__(self, plan: Plan) -> Built:
+        """The case's files, made now or by an earlier build; what is wrong is in the result."""
         case = plan.case
         fingerprint = f"{self._mode}|{self._source.fingerprint(case)}"
         note = self._folder / STATE / f"{plan.stem}.json"

@@ -335,7 +335,7 @@ def test_a_folder_that_is_not_free(lidc_folder: Folder, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is not empty \(thesis.tex\)"):
         _build(root, tmp_path / "mine")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="out=.*cannot be written to"):
+    with pytest.raises(ConfigError, match=r"out=.*cannot be written to"):
         _build(root, tmp_path / "file")
     begun = tmp_path / "begun"
     (begun / ".build").mkdir(parents=True)
