@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import locale
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,7 @@ def test_what_is_no_ct(tmp_path: Path) -> None:
 def dicom_series(folder: Path, n: int, series: str = "1.2.99") -> Path:
     """A CT as a scanner stores it, a file a slice, written highest slice first."""
     folder.mkdir(parents=True, exist_ok=True)
+    before = locale.setlocale(locale.LC_ALL)
     for k in reversed(range(n)):
         image = sitk.GetImageFromArray(np.full((1, 12, 16), k, np.int16))
         image.SetSpacing((0.5, 0.5, 2.0))
@@ -249,4 +251,5 @@ def dicom_series(folder: Path, n: int, series: str = "1.2.99") -> Path:
             image.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{series}-{n - k:03d}.dcm"))
         writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, before)  # ITK's DICOM writer leaves the process in C
     return folder
