@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from attnseg.errors import DataError
 
+_UNEVEN = 0.1  # share by which the distance of two slices may differ from the others
 _AXIAL = 1e-3  # how far a direction cosine may be from 0 or 1: about 0.06 degrees
 
 
@@ -90,13 +91,12 @@ def read_grid(path: Path) -> Grid:
     return _grid(reader, size)
 
 
-def _grid(image: Any, size: tuple[int, ...], **more: Any) -> Grid:
+def _grid(image: Any, size: tuple[int, ...]) -> Grid:
     return Grid(
         size=(size[0], size[1], size[2]),
         spacing=tuple(float(side) for side in image.GetSpacing()),  # type: ignore[arg-type]
         origin=tuple(float(value) for value in image.GetOrigin()),  # type: ignore[arg-type]
         direction=tuple(float(value) for value in image.GetDirection()),
-        **more,
     )
 
 
@@ -109,17 +109,45 @@ def _read_series(folder: Path) -> Grid:
         found = "no DICOM series" if not series else f"{len(series)} DICOM series"
         raise DataError(f"{folder}: {found} in this folder; give a folder that has exactly one")
     names = reader.GetGDCMSeriesFileNames(str(folder), series[0])
-    reader.SetFileNames(names)
-    reader.MetaDataDictionaryArrayUpdateOn()
+    slices = [_header(Path(name)) for name in names]  # in order along the slices' normal
+    first = slices[0]
+    normal = np.array(first.GetDirection()).reshape(3, 3)[:, 2]
+    positions = np.array([one.GetOrigin() for one in slices]) @ normal
+    step = float(first.GetSpacing()[2])
+    if len(slices) > 1:
+        steps = np.diff(positions)
+        step = float(np.median(steps))
+        if step <= 0 or np.abs(steps - step).max() > _UNEVEN * step:
+            raise DataError(
+                f"{folder}: its slices are {steps.min():g} to {steps.max():g} mm apart; some are "
+                "missing, or there twice"
+            )
+    width, height = (int(side) for side in first.GetSize()[:2])
+    across = first.GetSpacing()[:2]
+    return Grid(
+        size=(width, height, len(slices)),
+        spacing=(float(across[0]), float(across[1]), step),
+        origin=tuple(float(value) for value in first.GetOrigin()),  # type: ignore[arg-type]
+        direction=tuple(float(value) for value in first.GetDirection()),
+        sop_uids=tuple(_tag(one, "0008|0018") for one in slices),
+        series_uid=_tag(first, "0020|000e") or None,
+    )
+
+
+def _header(path: Path) -> Any:
+    """A DICOM file's header; the pixels, which ITK's series reader would read, stay unread."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
-        image = reader.Execute()
+        reader.ReadImageInformation()
     except RuntimeError:
-        raise DataError(f"{folder}: the DICOM series cannot be decoded") from None
+        raise DataError(f"{path}: cannot be decoded; it is truncated, or no image") from None
+    if len(reader.GetSize()) != 3:
+        raise DataError(f"{path}: is no slice of a CT")
+    return reader
 
-    def tag(number: int, key: str) -> str:
-        has = reader.HasMetaDataKey(number, key)
-        return str(reader.GetMetaData(number, key)).strip(" \0") if has else ""
 
-    uids = tuple(tag(number, "0008|0018") for number in range(len(names)))
-    size = tuple(int(side) for side in image.GetSize())
-    return _grid(image, size, sop_uids=uids, series_uid=tag(0, "0020|000e") or None)
+def _tag(reader: Any, key: str) -> str:
+    return str(reader.GetMetaData(key)).strip(" \0") if reader.HasMetaDataKey(key) else ""

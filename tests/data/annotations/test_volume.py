@@ -211,8 +211,13 @@ def test_a_folder_of_dicom_slices_has_uids(tmp_path: Path) -> None:
     assert grid.sop_uids == ("1.2.0", "1.2.1", "1.2.2", "1.2.3")
     assert grid.series_uid == "1.2.99"
     assert grid.spacing == (0.5, 0.5, 2.0)
+    assert grid.origin == (-4.0, -3.0, -20.0)
     with pytest.raises(DataError, match="no DICOM series"):
         read_grid(tmp_path)
+    gap = dicom_series(tmp_path / "gap", n=6)
+    sorted(gap.iterdir())[2].unlink()
+    with pytest.raises(DataError, match="its slices are 2 to 4 mm apart; some are missing"):
+        read_grid(gap)
     dicom_series(tmp_path / "ct", n=2, series="1.2.98")
     with pytest.raises(DataError, match="2 DICOM series"):
         read_grid(folder)

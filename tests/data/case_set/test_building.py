@@ -367,6 +367,7 @@ def test_dicom_is_converted_so_that_its_header_stays_behind(tmp_path: Path) -> N
     image = sitk.GetImageFromArray(pixels)
     image.SetMetaData("0010|0010", "Doe^Jane")
     image.SetMetaData("0018|1164", "0.2\\0.3")
+    image.SetSpacing((0.3, 0.2, 1.0))  # once a CT was read, ITK writes Pixel Spacing, too
     sitk.WriteImage(image, str(own / "x.dcm"))
     sitk.WriteImage(sitk.GetImageFromArray(pixels[0] + 1), str(own / "y.mhd"))  # and y.raw
     rows = "a,p,x.dcm,,none\nb,q,y.mhd,,none\n"
