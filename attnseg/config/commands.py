@@ -74,6 +74,10 @@ class DataBuildConfig(Section):
     images: Literal["link", "copy"] = "link"
     title: Text | None = None  # null: <source> case set
     license: Text | None = None  # of the data, in your words; into the data card
+    # What the source leaves unstated, for every case of it:
+    pairing: Literal["registered", "unregistered"] | None = None
+    mask_kind: Literal["exact", "surrogate"] | None = None
+    reader: Text | None = None
 
 
 class DataMaskConfig(Section):

@@ -20,6 +20,7 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def build_case_set(
     source = build_source(config.data)
     build_id = _build_id(config)
     finished = _claim(out, build_id)
-    plans = _plan([*source.cases(), *unlabelled_cases(source)])
+    cases = [*source.cases(), *unlabelled_cases(source)]
+    plans = _plan([_told(case, config) for case in cases])
     if finished is not None:
         _refuse_changed(out, finished, plans, source, config)
         return {**finished, "already_built": True}
@@ -93,7 +95,10 @@ def build_case_set(
 def _build_id(config: DataBuildConfig) -> str:
     """16 hex digits of what decides a set: source, split, options; not how it is trained on."""
     free = {"batch_size", "eval_batch_size", "num_workers", "cache_dir", "size", "patch", "augment"}
-    content = {"data": config.data.model_dump(mode="json", exclude=free), "images": config.images}
+    content = {
+        "data": config.data.model_dump(mode="json", exclude=free),
+        **config.model_dump(mode="json", include={"images", "pairing", "mask_kind", "reader"}),
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -135,6 +140,17 @@ def _refuse_changed(
             f"out={out}: was built, and its source has changed since ({len(changed)} cases, such "
             f"as {changed[0]}); remove the folder to build it anew, or choose another"
         )
+
+
+def _told(case: Case, config: DataBuildConfig) -> Case:
+    """The case with what the user says of a source that says nothing itself."""
+    both = case.xray is not None and case.drr is not None
+    return replace(
+        case,
+        pairing=case.pairing or (config.pairing if both else None),
+        mask_kind=case.mask_kind or (config.mask_kind if case.labelled else None),
+        reader=case.reader or (config.reader if case.labelled else None),
+    )
 
 
 def _plan(cases: Sequence[Case]) -> list[Plan]:

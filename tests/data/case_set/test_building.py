@@ -183,6 +183,27 @@ def test_a_manifest_with_both_images_and_unlabelled_ones(tmp_path: Path) -> None
     assert card["pairing"] == {"registered": 6}
 
 
+def test_a_folder_of_attnseg_drr_and_what_the_user_says_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "drrs"
+    rows = []
+    for i in range(6):
+        rng = np.random.default_rng(i)
+        write_image(folder / f"c{i}/c{i}_drr.png", rng.integers(0, 255, (30, 40)).astype(np.uint8))
+        mask = np.zeros((30, 40), np.uint8)
+        mask[5:9, 5:9] = 255
+        write_image(folder / f"c{i}/c{i}_mask.png", mask)
+        rows.append(f"c{i},p{i},,c{i}/c{i}_drr.png,c{i}/c{i}_mask.png,0.7x0.7,c{i},front")
+    header = "case,patient,xray,drr,mask,spacing,scan,view"
+    (folder / "manifest.csv").write_text("\n".join([header, *rows]))
+    card = _build(folder, tmp_path / "set", "mask_kind=surrogate", "reader=LUNA16")
+    assert card["pairing"] == {"same": 6}
+    assert card["mask_kind"] == {"surrogate": 6}
+    assert card["reader"] == {"LUNA16": 6}
+    assert _read(tmp_path / "set").cases()[0].mask_kind == "surrogate"
+    with pytest.raises(ConfigError, match="holds another case set"):
+        _build(folder, tmp_path / "set")
+
+
 def test_a_simulated_xray_becomes_a_file(lidc_folder: Folder, tmp_path: Path) -> None:
     out = tmp_path / "set"
     _build(lidc_folder(4), out, "data.xray=simulated")
