@@ -20,7 +20,7 @@ COMMANDS = {
     "runs": "what is on the disk: list it, show one, prune what is not needed",
     "export": "write a checkpoint's weights as safetensors, its configuration beside them",
     "sync": "send offline runs to Weights & Biases, each as one whole run",
-    "data": "check a data set, or draw a contact sheet of it",
+    "data": "check or show a data set, make a case set of one, annotations to mask volumes",
     "drr": "project CTs and nodule masks to DRRs (radiographs) and their masks",
 }
 

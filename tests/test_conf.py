@@ -13,12 +13,17 @@ from attnseg.commands.help import group_options
 from attnseg.commands.train import GROUPS
 from attnseg.config import (
     AnalyzeConfig,
+    ChestXDetDataConfig,
     CompareConfig,
+    DataBuildConfig,
     DataCommandConfig,
+    DataMaskConfig,
     DrrConfig,
     EvaluateConfig,
+    JsrtDataConfig,
     LidcDrrDataConfig,
     ManifestDataConfig,
+    Node21DataConfig,
     RunsListConfig,
     RunsPruneConfig,
     RunsShowConfig,
@@ -75,7 +80,13 @@ def test_help_lists_every_group() -> None:
 
 
 def test_the_data_options_are_the_sources() -> None:
-    for option, schema in (("lidc_drr", LidcDrrDataConfig), ("manifest", ManifestDataConfig)):
+    for option, schema in (
+        ("lidc_drr", LidcDrrDataConfig),
+        ("manifest", ManifestDataConfig),
+        ("jsrt", JsrtDataConfig),
+        ("node21", Node21DataConfig),
+        ("chestx_det", ChestXDetDataConfig),
+    ):
         config = compose_checked("train", [f"data={option}", "data.root=x"], TrainConfig)
         assert isinstance(config.data, schema)
 
@@ -110,6 +121,21 @@ def test_drr_says_the_schemas_own_defaults() -> None:
         if not field.is_required() and name != "masks":
             assert getattr(config, name) == field.default, name
     assert config.masks == MasksConfig()
+
+
+def test_the_building_command_composes_with_every_source() -> None:
+    for option in group_options(conf_dir() / "data"):
+        config = compose_checked("data_build", [f"data={option}", "out=x"], DataBuildConfig)
+        assert config.data.name == option
+        assert config.images == "link"
+        assert config.data.split.test_fraction == 0.15
+
+
+def test_the_masking_command_says_the_schemas_own_defaults() -> None:
+    plain = compose("data_mask", ["annotations=a", "ct=b", "out=c"])
+    assert set(plain) == set(DataMaskConfig.model_fields)
+    needed = {"annotations": "a", "ct": "b", "out": "c"}
+    assert validate(plain, DataMaskConfig) == validate(needed, DataMaskConfig)
 
 
 def test_the_data_command_composes() -> None:

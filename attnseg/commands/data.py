@@ -1,4 +1,5 @@
-"""`attnseg data check|show`: what is wrong with a data set, and what it looks like."""
+"""`attnseg data check|show|build|mask`: what is wrong with a data set, what it looks like, and
+making one."""
 
 from __future__ import annotations
 
@@ -16,18 +17,36 @@ OVERRIDES = (
     ("data=manifest data.root=cases.csv", "your own files, listed in a CSV"),
     ("split=val", "show: only one split"),
     ("n_cases=24 output_dir=OUT", "show: how many, and where the sheet goes"),
+    ("data=jsrt data.root=PATH", "also node21, chestx_det: radiographs with marks for masks"),
+    ("source=PATH out=OUT", "build: a manifest, or a folder in one of the layouts above"),
+    ("images=copy license='CC BY 4.0'", "build: files of its own; into the data card"),
+    ("data.split.val_fraction=0.2", "build: splits by patient, any key of data.split"),
+    ("annotations=1.xml ct=CT out=M.nii.gz", "mask: LIDC XML, contours, LUNA16 CSV, or a folder"),
+    ("readers=2 findings=[nodule]", "mask: how many readers must agree; which findings"),
 )
+ACTIONS = ("check", "show", "build", "mask")
+_PURPOSE = """check a data set (`check`), draw a contact sheet of it (`show`),
+  make a case set of it (`build`: manifest, images, splits by patient, data card),
+  or turn annotations of CTs into mask volumes (`mask`)"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Check or show. Returns 0, or 1 where `check` found errors."""
+    """Do one of `ACTIONS`. Returns 0, or 1 where `check` found errors."""
     arguments = list(argv)
     if wants_help(arguments) or not arguments:
-        purpose = "check a data set (`check`), or draw a contact sheet of it (`show`)"
-        return show(command_help("data check|show", purpose, ("data",), OVERRIDES))
+        return show(command_help(f"data {'|'.join(ACTIONS)}", _PURPOSE, ("data",), OVERRIDES))
     action, *overrides = arguments
-    if action not in ("check", "show"):
-        raise ConfigError(f"no action '{action}'; use `attnseg data check` or `attnseg data show`")
+    if action not in ACTIONS:
+        known = ", ".join(f"`attnseg data {name}`" for name in ACTIONS)
+        raise ConfigError(f"no action '{action}'; use {known}")
+    if action == "build":
+        from attnseg.commands.data_build import build
+
+        return build(overrides)
+    if action == "mask":
+        from attnseg.commands.data_mask import mask
+
+        return mask(overrides)
     config = compose_checked("data_command", overrides, DataCommandConfig)
     return _check(config) if action == "check" else _show(config)
 

@@ -12,6 +12,7 @@ from attnseg.config.data import AnyData
 
 SplitName = Literal["all", "train", "val", "test"]
 Format = Literal["table", "json", "csv"]
+Text = Annotated[str, BeforeValidator(str)]  # what looks like a number to YAML, too
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -63,6 +64,35 @@ class DataCommandConfig(Section):
     output_dir: str | None = None
     n_cases: Positive = 12
     split: SplitName = "all"
+
+
+class DataBuildConfig(Section):
+    """`attnseg data build`: source=... becomes data (see attnseg.commands.data_build)."""
+
+    data: AnyData
+    out: str
+    images: Literal["link", "copy"] = "link"
+    title: Text | None = None  # null: <source> case set
+    license: Text | None = None  # of the data, in your words; into the data card
+    # What the source leaves unstated, for every case of it:
+    pairing: Literal["registered", "unregistered"] | None = None
+    mask_kind: Literal["exact", "surrogate"] | None = None
+    reader: Text | None = None
+
+
+class DataMaskConfig(Section):
+    """`attnseg data mask`: annotations of CTs as mask volumes on the CTs' grids."""
+
+    annotations: str
+    ct: str
+    out: str
+    format: Literal["auto", "lidc_xml", "contours", "luna16", "lidc_table", "mask"] = "auto"
+    readers: str | int = "union"  # union | majority | all | how many must agree on a voxel
+    findings: Annotated[
+        list[Literal["nodule", "small_nodule", "non_nodule"]], Field(min_length=1)
+    ] = ["nodule"]
+    scan: Text | None = None  # which scan of a table or database; null: the CT's own name
+    labels: bool = False  # number the nodules instead of 0 and 1
 
 
 class CompareConfig(Section):

@@ -135,6 +135,41 @@ class ManifestDataConfig(DataConfig):
     on_mismatch: Literal["resample", "refuse"] = "refuse"
 
 
+class RadiographsDataConfig(DataConfig):
+    """A public set of radiographs with marks in place of masks: the X-ray serves both pathways."""
+
+    root: str | None = None
+
+
+class JsrtDataConfig(RadiographsDataConfig):
+    """JSRT: JPCLNnnn and JPCNNnnn as .IMG or PNG, and CLNDAT_EN.txt; lesions are discs."""
+
+    name: Literal["jsrt"]
+    table: str | None = None  # null: CLNDAT_EN.txt below root
+    png_inverted: bool = False  # the .IMG files are (dense tissue dark); were the PNGs left so?
+
+
+class Node21DataConfig(RadiographsDataConfig):
+    """NODE21: metadata.csv with boxes beside images/."""
+
+    name: Literal["node21"]
+    mask: Literal["box", "ellipse"] = "box"
+
+
+class ChestXDetDataConfig(RadiographsDataConfig):
+    """ChestX-Det: ChestX_Det_train.json, ChestX_Det_test.json with polygons, and the PNGs."""
+
+    name: Literal["chestx_det"]
+    labels: Annotated[list[str], Field(min_length=1)] = ["Nodule", "Mass"]
+    mask: Literal["polygon", "box", "ellipse"] = "polygon"
+
+
 AnyData = Annotated[
-    PhantomDataConfig | LidcDrrDataConfig | ManifestDataConfig, Field(discriminator="name")
+    PhantomDataConfig
+    | LidcDrrDataConfig
+    | ManifestDataConfig
+    | JsrtDataConfig
+    | Node21DataConfig
+    | ChestXDetDataConfig,
+    Field(discriminator="name"),
 ]

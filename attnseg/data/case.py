@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 Spacing = tuple[float, float]
 """mm per pixel: row, then column."""
+
+Pairing = Literal["same", "registered", "unregistered", "unpaired"]
+"""How a case's X-ray and DRR belong together.
+
+same: there is a DRR alone, and it serves both pathways. unpaired: there is an X-ray alone, and it
+serves both. registered: of one patient and pixel on pixel (an X-ray simulated from the same CT).
+unregistered: of one patient, but not aligned; the mask is the DRR's.
+"""
+
+MaskKind = Literal["exact", "surrogate"]
+"""exact: a lesion's outline, drawn or projected. surrogate: a disc, box or polygon in its place."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,10 @@ class Case:
         mask: file of the ground truth, where it is one.
         spacing: mm per pixel (row, column) of the DRR, None where unknown.
         split: the split that the data set itself puts the case in, None where it says nothing.
+        pairing: how xray and drr belong together, None where nobody says.
+        mask_kind: what the mask stands for, None where nobody says.
+        reader: who drew the mask, or how several readers were combined.
+        labelled: False for an image that nobody has read: it has no mask, not an empty one.
     """
 
     case_id: str
@@ -36,6 +51,10 @@ class Case:
     mask: Path | None = None
     spacing: Spacing | None = None
     split: str | None = None
+    pairing: Pairing | None = None
+    mask_kind: MaskKind | None = None
+    reader: str | None = None
+    labelled: bool = True
 
 
 @dataclass(frozen=True)

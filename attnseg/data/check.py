@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +14,10 @@ import numpy.typing as npt
 
 from attnseg.config import AnyData
 from attnseg.data.case import Case, CaseImages, Source, Spacing
+from attnseg.data.case_set.verify import changed_files
+from attnseg.data.images import read_image
 from attnseg.data.parallel import for_each
-from attnseg.data.readers import build_source
+from attnseg.data.readers import build_source, unlabelled_cases, why_empty
 from attnseg.data.splits import make_splits, unused_split_column
 from attnseg.errors import DataError, UserError
 
@@ -69,7 +72,7 @@ def check_data(
     findings = [Finding("error", problem) for problem in source.problems()]
     cases = source.cases()
     if not cases:
-        return _in_order([*findings, Finding("error", "the data set is empty; add cases")])
+        return _in_order([*findings, Finding("error", why_empty(source))])
     inspected = for_each(
         _Inspect(source), cases, description="checking cases", workers=workers, progress=progress
     )
@@ -77,6 +80,9 @@ def check_data(
         findings += one.findings
     findings += _duplicates(cases, inspected)
     findings += _about_spacing(cases, inspected)
+    findings += _about_masks(cases)
+    findings += _about_unlabelled(source)
+    findings += _about_card(source)
     findings += _about_size(cases, inspected, config.size)
     findings += _about_splits(cases, inspected, config)
     return _in_order(findings)
@@ -172,6 +178,59 @@ def _about_spacing(cases: Sequence[Case], inspected: Sequence[_Inspected]) -> li
                 Finding("warning", f"case {name}: a pixel of {size} is implausible; check its unit")
             )
     return findings
+
+
+def _about_masks(cases: Sequence[Case]) -> list[Finding]:
+    """What a mask is worth, where the data set says that it is not a lesion's own outline."""
+    surrogate = [case.case_id for case in cases if case.mask_kind == "surrogate"]
+    apart = [case.case_id for case in cases if case.pairing == "unregistered"]
+    findings = []
+    if surrogate:
+        findings.append(
+            Finding(
+                "warning",
+                f"the masks of {_some(surrogate, len(cases))} are surrogates (discs, boxes or "
+                "rough polygons); overlap with them says less than overlap with a lesion",
+            )
+        )
+    if apart:
+        findings.append(
+            Finding(
+                "warning",
+                f"X-ray and DRR of {_some(apart, len(cases))} are not registered; the mask is the "
+                "DRR's, and the X-ray shows the lesion elsewhere",
+            )
+        )
+    return findings
+
+
+def _about_card(source: Source) -> list[Finding]:
+    """What `attnseg data build` vouched for, and is otherwise now."""
+    if "manifest" not in source.record:
+        return []
+    images, tables = changed_files(Path(source.record["manifest"]))
+    return [
+        *(Finding("error", message) for message in images),
+        *(Finding("warning", message) for message in tables),
+    ]
+
+
+def _about_unlabelled(source: Source) -> list[Finding]:
+    """Images that nobody has read: whether they open, and that they train nothing."""
+    cases = unlabelled_cases(source)
+    if not cases:
+        return []
+    findings = []
+    for case in cases:
+        try:
+            path = case.xray or case.drr or Path()
+            found = _about_pixels(str(path), read_image(path).pixels)
+        except DataError as error:
+            found = _errors(error)
+        findings += found
+    count = f"{len(cases)} cases are" if len(cases) > 1 else "1 case is"
+    message = f"{count} unlabelled: for domain adaptation, neither trained on nor measured"
+    return [*findings, Finding("warning", message)]
 
 
 def _about_size(cases: Sequence[Case], inspected: Sequence[_Inspected], size: int) -> list[Finding]:

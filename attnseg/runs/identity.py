@@ -18,7 +18,7 @@ _FREE: dict[str, tuple[str, ...] | None] = {
     "logger": None,
     "launcher": None,
     "sweep": None,
-    "data": ("root", "cache_dir", "num_workers", "eval_batch_size", "scans_csv"),
+    "data": ("root", "cache_dir", "num_workers", "eval_batch_size", "scans_csv", "table"),
     "callbacks": ("overlays",),
     "trainer": (
         "accelerator",

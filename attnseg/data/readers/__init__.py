@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from attnseg.config import AnyData, LidcDrrDataConfig, ManifestDataConfig
+from attnseg.config import (
+    AnyData,
+    ChestXDetDataConfig,
+    JsrtDataConfig,
+    LidcDrrDataConfig,
+    ManifestDataConfig,
+    Node21DataConfig,
+)
 from attnseg.data.case import Case, Source
 from attnseg.errors import DataError
 
@@ -22,6 +29,18 @@ def build_source(config: AnyData) -> Source:
         from attnseg.data.readers.manifest import ManifestSource
 
         return ManifestSource(config)
+    if isinstance(config, JsrtDataConfig):
+        from attnseg.data.readers.jsrt import JsrtSource
+
+        return JsrtSource(config)
+    if isinstance(config, Node21DataConfig):
+        from attnseg.data.readers.node21 import Node21Source
+
+        return Node21Source(config)
+    if isinstance(config, ChestXDetDataConfig):
+        from attnseg.data.readers.chestx_det import ChestXDetSource
+
+        return ChestXDetSource(config)
     from attnseg.data.readers.phantom import PhantomSource
 
     return PhantomSource(config)
@@ -37,5 +56,22 @@ def sound_cases(source: Source) -> list[Case]:
         raise DataError("the data set cannot be used as it is:", problems)
     cases = source.cases()
     if not cases:
-        raise DataError("the data set is empty; add cases")
+        raise DataError(why_empty(source))
     return cases
+
+
+def unlabelled_cases(source: Source) -> list[Case]:
+    """Cases that nobody has read, listed apart: for domain adaptation, never for training."""
+    found = getattr(source, "unlabelled", None)
+    return list(found()) if found is not None else []
+
+
+def why_empty(source: Source) -> str:
+    """What to say of a source without a case that can be trained on or measured."""
+    count = len(unlabelled_cases(source))
+    if count:
+        return (
+            f"no case has a mask: its {count} cases are unlabelled, which do for "
+            "domain adaptation, but neither for training nor for measuring; add cases with a mask"
+        )
+    return "the data set is empty; add cases"

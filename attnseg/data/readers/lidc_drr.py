@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnseg.config import LidcDrrDataConfig
-from attnseg.data.case import Case, CaseImages, Spacing
+from attnseg.data.case import Case, CaseImages, Pairing, Spacing
 from attnseg.data.images import read_image, read_mask
 from attnseg.data.readers.files import attempt, fingerprint_files, parse_spacing
 from attnseg.data.tables import read_table
@@ -45,6 +45,8 @@ class LidcDrrSource:
     def __init__(self, config: LidcDrrDataConfig) -> None:
         self._root = _existing_root(config.root)
         self._xray = config.xray
+        # The simulated X-ray is made of the DRR: another pose by 1.5 mm and a degree at most.
+        self._pairing: Pairing = "registered" if config.xray == "simulated" else "same"
         self._drrs = sorted(self._root.rglob(f"*{_DRR}"), key=lambda path: (path.name, path))
         if not self._drrs:
             raise DataError(
@@ -58,6 +60,8 @@ class LidcDrrSource:
             "root": str(self._root),
             "scans_csv": str(self._scans) if self._scans is not None else None,
             "xray": config.xray,
+            "pairing": {self._pairing: len(self._drrs)},
+            "mask_kind": {"exact": len(self._drrs)},
             "same_person": dict(_SAME_PERSON),
         }
 
@@ -128,6 +132,9 @@ class LidcDrrSource:
             drr=path,
             mask=_mask_of(path),
             spacing=self._spacings.get(path.name),
+            pairing=self._pairing,
+            mask_kind="exact",
+            reader="union",
         )
 
 

@@ -1,18 +1,23 @@
-"""A CSV of image files: columns case, patient, xray, drr, mask, and optionally spacing, split.
+"""A CSV of image files: columns case, patient, xray, drr, mask, and some that may be missing.
 
 - Files are PNG, NIfTI, MHA or DICOM; relative paths start at the CSV's folder.
 - One of xray and drr may be blank: the other serves both pathways, and the record counts them.
-- mask is a file, or the word `none` for a case known to have no lesion. A blank mask is an
-  error: an unread case must not pass for a healthy one.
+- mask is a file, or the word `none` for a case known to have no lesion, or `unlabelled` for one
+  that nobody has read (an X-ray, say): such cases are listed apart (`unlabelled`), for domain
+  adaptation, and never trained on or measured. A blank mask is an error: an unread case must not
+  pass for a healthy one.
 - The DRR's grid is the case's (the X-ray's, where there is no DRR). Other grids are refused, or
   with `data.on_mismatch=resample` resampled onto it (see `resize.match_grid`).
 - spacing is the grid's, in mm: `0.7`, or `0.7x0.8` (row x column); it wins over a file's own.
 - split (train, val, test) is used with `data.split.kind=fixed`.
+- pairing says how xray and drr belong together (see `attnseg.data.case.Pairing`); where it is
+  blank, a DRR alone is `same`, an X-ray alone `unpaired`, and both are left unstated.
+- mask_kind (exact, surrogate) and reader say what the mask is worth; the record counts them.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +27,11 @@ import numpy.typing as npt
 from attnseg.config import ManifestDataConfig
 from attnseg.data.case import Case, CaseImages, Spacing
 from attnseg.data.images import Picture, read_image, read_mask
-from attnseg.data.readers.files import attempt, fingerprint_files, parse_spacing
+from attnseg.data.readers.files import attempt, fingerprint_files
+from attnseg.data.readers.manifest_rows import NEEDED, read_rows
 from attnseg.data.resize import match_grid
-from attnseg.data.tables import read_table
 from attnseg.errors import ConfigError, DataError
 
-_NEEDED = ("case", "patient", "xray", "drr", "mask")
-_NO_LESION = "none"
 _SPACING_TOLERANCE = 0.01
 
 
@@ -43,23 +46,48 @@ class ManifestSource:
     def __init__(self, config: ManifestDataConfig) -> None:
         self._path = _existing_manifest(config.root)
         self._on_mismatch = config.on_mismatch
-        self._cases, self._problems = _read_manifest(self._path)
-        if not self._cases and not self._problems:
+        listed, self._problems = read_rows(self._path)
+        if not listed and not self._problems:
             raise DataError(f"{self._path}: the manifest has no rows; add a row for each case")
+        self._cases = [case for case in listed if case.labelled]
+        self._unlabelled = [case for case in listed if not case.labelled]
         self.record: dict[str, Any] = {
             "name": "manifest",
             "manifest": str(self._path),
             "on_mismatch": config.on_mismatch,
             "n_xray_from_drr": sum(case.xray is None for case in self._cases),
             "n_drr_from_xray": sum(case.drr is None for case in self._cases),
+            "n_unlabelled": len(self._unlabelled),
+            "pairing": dict(Counter(case.pairing or "unstated" for case in self._cases)),
+            "mask_kind": dict(Counter(case.mask_kind or "unstated" for case in self._cases)),
         }
 
     def cases(self) -> list[Case]:
         """One case a usable row, in the CSV's order; of two with one name the first."""
         return list(self._cases)
 
+    def unlabelled(self) -> list[Case]:
+        """The cases that nobody has read, in the CSV's order; `load_unlabelled` opens them."""
+        return list(self._unlabelled)
+
+    def load_unlabelled(self, case: Case) -> Picture:
+        """Decode the X-ray (the DRR, where there is none) alone, which needs no mask.
+
+        Raises:
+            DataError: it is missing or unreadable.
+        """
+        path = case.xray or case.drr
+        assert path is not None
+        picture = read_image(path)
+        return Picture(picture.pixels, case.spacing or picture.spacing)
+
     def load(self, case: Case) -> CaseImages:
         """Decode a case's files and bring them onto one grid, by the rule of `on_mismatch`."""
+        if not case.labelled:
+            raise DataError(
+                f"case {case.case_id} cannot be used:",
+                [f"{case.xray or case.drr}: is unlabelled, and a mask is needed here"],
+            )
         problems: list[str] = []
         pictures: dict[Path, Picture | None] = {
             path: attempt(problems, lambda path=path: read_image(path))  # type: ignore[misc]
@@ -98,7 +126,7 @@ class ManifestSource:
         """Rows that cannot be understood, duplicate cases, an image of two patients."""
         found = list(self._problems)
         owners: dict[Path, set[str]] = defaultdict(set)
-        for case in self._cases:
+        for case in [*self._cases, *self._unlabelled]:
             for path in (case.xray, case.drr):
                 if path is not None:
                     owners[path].add(case.patient_id)
@@ -142,7 +170,7 @@ class ManifestSource:
 
 
 def _existing_manifest(configured: str | None) -> Path:
-    hint = "set data.root=/path/to/manifest.csv (columns " + ", ".join(_NEEDED) + ")"
+    hint = "set data.root=/path/to/manifest.csv (columns " + ", ".join(NEEDED) + ")"
     if not configured:
         raise ConfigError(f"data.root is not set, and data=manifest needs it; {hint}")
     path = Path(configured).expanduser()
@@ -150,60 +178,6 @@ def _existing_manifest(configured: str | None) -> Path:
     if not path.is_file():
         raise ConfigError(f"data.root={configured}: there is no file {path}; {hint}")
     return path
-
-
-def _read_manifest(path: Path) -> tuple[list[Case], list[str]]:
-    """The usable rows as cases, and what is wrong with the others."""
-    cases: list[Case] = []
-    problems: list[str] = []
-    lines: dict[str, int] = {}
-    hint = f"; the first line must name {', '.join(_NEEDED)} (and may name spacing, split)"
-    for line, words in read_table(path, _NEEDED, hint):
-        case, found = _parse_row(words, path.parent)
-        problems += [f"{path}, line {line}: {problem}" for problem in found]
-        if case is not None and case.case_id in lines:
-            problems.append(
-                f"{path}, line {line}: duplicate case {case.case_id!r}, already in "
-                f"line {lines[case.case_id]}; give every row its own name"
-            )
-        elif case is not None:
-            lines[case.case_id] = line
-            cases.append(case)
-    return cases, problems
-
-
-def _parse_row(words: dict[str, str], folder: Path) -> tuple[Case | None, list[str]]:
-    problems = [f"{name} is blank" for name in ("case", "patient") if not words[name]]
-    if not words["xray"] and not words["drr"]:
-        problems.append("xray and drr are both blank; give at least one image")
-    if not words["mask"]:
-        problems.append(
-            f"mask is blank; write '{_NO_LESION}' if the case is known to have no lesion, "
-            "else leave the case out"
-        )
-    spacing: Spacing | None = None
-    if words.get("spacing"):
-        try:
-            spacing = parse_spacing(words["spacing"])
-        except ValueError:
-            problems.append(f"spacing is {words['spacing']!r}; write mm as 0.7 or 0.7x0.8")
-    if problems:
-        return None, [f"case {words['case'] or '?'}: {problem}" for problem in problems]
-
-    def file(name: str) -> Path | None:
-        return folder / Path(words[name]).expanduser() if words[name] else None
-
-    healthy = words["mask"].lower() == _NO_LESION
-    case = Case(
-        case_id=words["case"],
-        patient_id=words["patient"],
-        drr=file("drr"),
-        xray=file("xray"),
-        mask=None if healthy else file("mask"),
-        spacing=spacing,
-        split=words.get("split") or None,
-    )
-    return case, []
 
 
 def _corrected(picture: Picture, grid: Picture, spacing: Spacing | None) -> Picture:

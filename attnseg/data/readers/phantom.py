@@ -40,7 +40,10 @@ class PhantomSource:
         """Every case, in order of index; nothing is generated."""
         side = FIELD_MM / self.config.size
         names = [f"phantom-{self.config.seed}-{index:05d}" for index in range(self.config.n_cases)]
-        return [Case(case_id=name, patient_id=name, spacing=(side, side)) for name in names]
+        return [
+            Case(name, name, spacing=(side, side), pairing="registered", mask_kind="exact")
+            for name in names
+        ]
 
     def is_positive(self, case: Case) -> bool:
         """Whether a case has a nodule, known from its key without generating it."""

@@ -9,7 +9,7 @@ import pytest
 from attnseg.config import ManifestDataConfig
 from attnseg.data.case import Source
 from attnseg.data.images import write_image
-from attnseg.data.readers import sound_cases
+from attnseg.data.readers import sound_cases, unlabelled_cases
 from attnseg.data.readers.manifest import ManifestSource
 from attnseg.errors import ConfigError, DataError
 
@@ -181,3 +181,59 @@ def test_a_lesion_outside_the_grid_is_refused(folder: Path) -> None:
     source = _source(_write(folder, "a,p,,d.mha,m.mha,,\n"), on_mismatch="resample")
     with pytest.raises(DataError, match=r"m.mha: its lesions lie outside"):
         source.load(source.cases()[0])
+
+
+MORE = "case,patient,xray,drr,mask,spacing,split,pairing,mask_kind,reader\n"
+
+
+def test_pairing_mask_kind_and_reader_are_told(folder: Path) -> None:
+    rows = (
+        "a,p,x.png,sub/drr.png,m.png,,,unregistered,exact,majority\n"
+        "b,q,x2.png,,none,,,,surrogate,\nc,r,,d2.png,none,,,same,,\nd,s,x3.png,d3.png,none,,,,,\n"
+    )
+    source = _source(_write(folder, rows, MORE))
+    assert source.problems() == []
+    told = [(case.pairing, case.mask_kind, case.reader) for case in source.cases()]
+    assert told == [
+        ("unregistered", "exact", "majority"),
+        ("unpaired", "surrogate", None),
+        ("same", None, None),
+        (None, None, None),
+    ]
+    assert source.record["pairing"] == {"unregistered": 1, "unpaired": 1, "same": 1, "unstated": 1}
+    assert source.record["mask_kind"] == {"exact": 1, "surrogate": 1, "unstated": 2}
+
+
+def test_a_pairing_that_does_not_fit_its_images(folder: Path) -> None:
+    rows = (
+        "a,p,x.png,,none,,,registered,,\nb,q,,sub/drr.png,none,,,unpaired,,\n"
+        "c,r,x.png,sub/drr.png,none,,,same,,\nd,s,x.png,sub/drr.png,none,,,paired,,\n"
+        "e,t,x.png,sub/drr.png,none,,,,rough,\n"
+    )
+    problems = _source(_write(folder, rows, MORE)).problems()
+    assert len(problems) == 5
+    assert "pairing is registered, but the row gives one image (unpaired)" in problems[0]
+    assert "pairing is unpaired, but the row gives one image (same)" in problems[1]
+    assert "pairing is same, but the row gives an X-ray and a DRR" in problems[2]
+    assert "pairing is 'paired'; use same, registered, unregistered, unpaired" in problems[3]
+    assert "mask_kind is 'rough'; use exact or surrogate" in problems[4]
+
+
+def test_unlabelled_cases_are_listed_apart_and_refused_where_a_mask_is_needed(
+    folder: Path,
+) -> None:
+    pixels = _image(folder / "u.png")
+    rows = "a,p,x.png,sub/drr.png,m.png,,,,,\nu,v,u.png,,unlabelled,0.5,,,,\n"
+    source = _source(_write(folder, rows, MORE))
+    assert [case.case_id for case in source.cases()] == ["a"]
+    (case,) = unlabelled_cases(source)
+    assert (case.case_id, case.labelled, case.pairing, case.mask) == ("u", False, "unpaired", None)
+    picture = source.load_unlabelled(case)
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    assert picture.spacing == (0.5, 0.5)
+    with pytest.raises(DataError, match=r"u.png: is unlabelled, and a mask is needed here"):
+        source.load(case)
+    assert source.record["n_unlabelled"] == 1
+    only = _source(_write(folder, "u,v,u.png,,unlabelled,,,,,\n", MORE))
+    with pytest.raises(DataError, match="no case has a mask: its 1 cases are unlabelled"):
+        sound_cases(only)

@@ -1,0 +1,1 @@
+"""Making a case set of any source: manifest, images, splits by patient, and a data card."""
