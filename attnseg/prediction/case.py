@@ -21,7 +21,7 @@ from attnseg.runs.files import write_json
 
 BOTH, ALONE = "xray+drr", "xray_only"
 _SAID = {BOTH: "X-ray and DRR", ALONE: "no DRR: the X-ray alone served both pathways"}
-_OVERLAY, _CAPTURE, _LAYER = 900, 1024, 512  # px of the longer side of what is shown
+_OVERLAY, _CAPTURE, _LAYER, _LEAST = 900, 1024, 512, 512  # px of the longer side of a picture
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,9 @@ def _write_pngs(found: Found, folder: Path, words: str) -> None:
             files.write_png(folder / f"{name}.png", files.sixteen_bits(values), more)
 
 
-def _scene(case: OpenCase, found: Found, settings: Settings, side: int) -> Any:
+def _scene(
+    case: OpenCase, found: Found, settings: Settings, side: int, least: int = 1
+) -> Any:
     from attnseg.prediction.pictures import make_scene
 
     return make_scene(
@@ -242,6 +244,7 @@ def _scene(case: OpenCase, found: Found, settings: Settings, side: int) -> Any:
         threshold=settings.threshold,
         aspect=case.radiograph.aspect,
         side=side,
+        least=least,
     )
 
 
@@ -250,7 +253,7 @@ def _picture(
 ) -> npt.NDArray[np.uint8]:
     from attnseg.prediction.pictures import draw_scene
 
-    return draw_scene(_scene(case, found, settings, side), words)
+    return draw_scene(_scene(case, found, settings, side, _LEAST), words)
 
 
 def _write_dicom(

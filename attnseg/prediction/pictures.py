@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,6 @@ from attnseg.metrics.lesions import EIGHT
 from attnseg.prediction.grid import square_shape
 from attnseg.prediction.lesions import Lesion
 from attnseg.reports.style import HEAT, PREDICTION
-
-if TYPE_CHECKING:
-    from PIL.Image import Image as PilImage
 
 Grey = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -56,10 +53,11 @@ def make_scene(
     threshold: float,
     aspect: float,
     side: int,
+    least: int = 1,
 ) -> Scene:
-    """Bring a case's images (H, W) to display size: the longer side `side` at most."""
+    """Bring a case's images (H, W) to display size: the longer side `least` to `side` px."""
     square = square_shape((xray.shape[0], xray.shape[1]), aspect)
-    shape = fitted_shape(square, min(side, max(square)))
+    shape = fitted_shape(square, max(least, min(side, max(square))))
     small = resize_image(xray.astype(np.float32), shape)
     low, high = np.percentile(small, (1, 99))
     grey = np.clip((small - low) / max(high - low, 1e-6), 0, 1) * 255
@@ -144,7 +142,7 @@ def _write_heat(values: Floats, path: Path) -> None:
 
     image = Image.fromarray(_levels(values), mode="P")
     image.putpalette(_colours().reshape(-1).tolist())
-    opacity = np.linspace(0, 255, _LEVELS) ** 1.0
+    opacity = np.linspace(0, 255, _LEVELS)
     image.save(path, transparency=bytes(int(value) for value in opacity), optimize=True)
 
 
@@ -175,9 +173,3 @@ def _wrapped(words: str, width: int, size: int) -> list[str]:
 
     return textwrap.wrap(words, max(20, int(width / (0.55 * size)))) or [""]
 
-
-def to_image(picture: npt.NDArray[np.uint8]) -> PilImage:
-    """An RGB array as an image."""
-    from PIL import Image
-
-    return Image.fromarray(picture)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from attnseg.config import ManifestDataConfig
 from attnseg.data.case import Case, CaseImages, Spacing
 from attnseg.data.images import Picture, read_image, read_mask
+from attnseg.data.radiograph import kind_of
 from attnseg.data.readers.files import attempt, fingerprint_files, parse_spacing
 from attnseg.data.resize import match_grid
 from attnseg.data.tables import read_table
@@ -52,6 +53,7 @@ class ManifestSource:
             "on_mismatch": config.on_mismatch,
             "n_xray_from_drr": sum(case.xray is None for case in self._cases),
             "n_drr_from_xray": sum(case.drr is None for case in self._cases),
+            "n_dicom": sum(_is_dicom(case.xray or case.drr) for case in self._cases),
         }
 
     def cases(self) -> list[Case]:
@@ -139,6 +141,11 @@ class ManifestSource:
         elif is_mask and pixels.any() and not matched.any():
             problems.append(f"{path}: its lesions lie outside the case's grid ({wanted})")
         return matched
+
+
+def _is_dicom(path: Path | None) -> bool:
+    """Whether it is one: `attnseg predict` then takes DICOM values as they were trained on."""
+    return path is not None and path.is_file() and kind_of(path) == "dicom"
 
 
 def _existing_manifest(configured: str | None) -> Path:
