@@ -127,14 +127,11 @@ def _geometry(path: Path) -> Geometry:
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-    except RuntimeError as error:
-        why = "its spacing is 0" if "spacing" in str(error) else "it is truncated, or no image"
-        raise DataError(f"{path}: cannot be read; {why}") from None
-    for axis in (1, 2):  # ITK reads a NIfTI's zero as one
-        key = f"pixdim[{axis}]"
-        if reader.HasMetaDataKey(key) and float(reader.GetMetaData(key)) == 0.0:
-            raise DataError(f"{path}: its spacing is 0 ({key} in the header); mend the header")
+    except RuntimeError:
+        raise DataError(f"{path}: cannot be decoded; it is truncated, or no image") from None
     spacing = reader.GetSpacing()
+    if min(spacing) <= 0:
+        raise DataError(f"{path}: its spacing is {spacing[0]:g}; mend its header")
     return Geometry(tuple(spacing), tuple(reader.GetOrigin()), tuple(reader.GetDirection()))
 
 

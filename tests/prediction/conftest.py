@@ -27,7 +27,7 @@ def other(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> RunFold
     from attnseg.runs.fit import fit
 
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "other")
-    words = ("seed=2", "schedule.total_epochs=1", "logger=none")
+    words = ("seed=2", "logger=none")
     assert fit(configure(folder.path, *words)) == 0
     return folder
 
