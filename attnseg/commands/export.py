@@ -64,9 +64,7 @@ def main(argv: Sequence[str]) -> int:
     return _export_graph(config, members, output)
 
 
-def _export_graph(
-    config: ExportConfig, members: Sequence[LoadedCheckpoint], output: Path
-) -> int:
+def _export_graph(config: ExportConfig, members: Sequence[LoadedCheckpoint], output: Path) -> int:
     from attnseg.export.graph import export_graph
     from attnseg.prediction.predictor import predictor_of
     from attnseg.runs.files import write_json
@@ -85,7 +83,9 @@ def _export_graph(
     beside = output.with_name(f"{output.name}.json")
     write_json(beside, _card(config, members, agreement, has_attention=predictor.has_attention))
     for name, value in agreement.max_abs_difference.items():
-        print(f"largest difference from the model: {name} {value:.2g} (allowed {config.tolerance:g})")
+        print(
+            f"largest difference from the model: {name} {value:.2g} (allowed {config.tolerance:g})"
+        )
     if not agreement.dynamic_size:
         print(f"note: the graph takes {size} x {size} px only")
     print(f"graph:   {output}\nuse:     {beside}")

@@ -97,7 +97,7 @@ def results_home(spec: str | Sequence[str], members: Sequence[LoadedCheckpoint])
 def _passes_name(job: Job) -> str:
     """What is added to the folder's name, so that plain results are never written over."""
     passes = job.passes
-    words = [passes.tta] if passes.tta != "none" else []
+    words: list[str] = [passes.tta] if passes.tta != "none" else []
     words += [f"mc{passes.mc_dropout}"] if passes.mc_dropout else []
     return "".join(f"-{word}" for word in words)
 
@@ -179,7 +179,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
     )
     seen = {p for member in job.members for p in member.data_record.get("train_patients", [])}
     n_seen = sum(row["patient_id"] in seen for row in result.cases)
-    about = {
+    about: dict[str, Any] = {
         "split": config.split,
         "checkpoint": str(checkpoint.path),
         "checkpoint_epoch": checkpoint.epoch,

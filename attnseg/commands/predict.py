@@ -12,8 +12,9 @@ from attnseg.config import PredictConfig
 from attnseg.errors import FAILED, DataError
 
 if TYPE_CHECKING:
+    from attnseg.prediction.case import Settings
     from attnseg.prediction.inputs import Item
-    from attnseg.prediction.session import Outcome, Settings
+    from attnseg.prediction.session import Outcome
     from attnseg.runs.checkpoints import LoadedCheckpoint
 
 OVERRIDES = (

@@ -181,7 +181,9 @@ def _refuse_broken_nifti(path: Path, n_bytes: int) -> None:
         return
     spacing = np.frombuffer(content, f"{order}f4", 2, offset=80)
     if not (np.isfinite(spacing) & (spacing != 0)).all():
-        raise DataError(f"{path}: its spacing is {spacing[0]:g} x {spacing[1]:g} mm; mend its header")
+        raise DataError(
+            f"{path}: its spacing is {spacing[0]:g} x {spacing[1]:g} mm; mend its header"
+        )
     kind = _NIFTI_FLOATS.get(int(np.frombuffer(content, f"{order}i2", 1, offset=70)[0]))
     start = int(np.frombuffer(content, f"{order}f4", 1, offset=108)[0])
     if kind is not None:

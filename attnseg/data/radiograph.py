@@ -261,9 +261,7 @@ def _displayed(dataset: Any, path: Path) -> tuple[npt.NDArray[np.float32], list[
     return shown, notes
 
 
-def _modality_values(
-    dataset: Any, path: Path
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+def _modality_values(dataset: Any, path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """Values after the modality LUT or rescale, and the stored ones where those are known.
 
     What pydicom has no decoder for here (JPEG lossless, JPEG 2000) is decoded by ITK's GDCM,

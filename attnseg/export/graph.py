@@ -48,7 +48,7 @@ class Exportable(nn.Module):
         pairs = zip(outputs, self.with_attention, strict=True)
         maps = [output.attention.float() for output, counts in pairs if counts]
         maps = maps or [torch.zeros_like(probabilities[0])]
-        return sum(probabilities) / len(probabilities), sum(maps) / len(maps)  # type: ignore[return-value]
+        return sum(probabilities) / len(probabilities), sum(maps) / len(maps)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Agreement:
         dynamic_size: whether H and W are free.
     """
 
-    shapes: list[tuple[int, ...]]
+    shapes: Sequence[tuple[int, ...]]
     max_abs_difference: dict[str, float]
     dynamic_size: bool
 
@@ -133,7 +133,7 @@ def _export(model: nn.Module, size: int, free: bool) -> torch.export.ExportedPro
     if free:
         for axis, name in ((2, "rows"), (3, "columns")):
             shape[axis] = STRIDE * torch.export.Dim(name, min=1, max=256)
-    shapes = {name: shape for name in INPUTS}
+    shapes = dict.fromkeys(INPUTS, shape)
     with torch.no_grad():
         return torch.export.export(model, example, dynamic_shapes=shapes)
 

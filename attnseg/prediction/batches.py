@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -73,7 +74,7 @@ class BatchRunner:
         self.batch_size = max(1, min(MOST, int(_SHARE * free_memory(self._device) / needed)))
 
     def _bytes_of(self, window: Tensor) -> int:
-        """Bytes that one window takes: CUDA's own count; elsewhere every layer's output, a bound."""
+        """Bytes that one window takes: CUDA's count; elsewhere every layer's output, a bound."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             before = torch.cuda.memory_allocated(self._device)
@@ -114,7 +115,7 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        with open("/proc/meminfo") as stream:
+        with Path("/proc/meminfo").open() as stream:
             lines = dict(line.split(":", 1) for line in stream)
         return int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):

@@ -155,9 +155,7 @@ def write_case(case: OpenCase, found: Found, settings: Settings, place: Path) ->
     return record
 
 
-def _record(
-    case: OpenCase, found: Found, settings: Settings, notes: list[str]
-) -> dict[str, Any]:
+def _record(case: OpenCase, found: Found, settings: Settings, notes: list[str]) -> dict[str, Any]:
     config, radiograph = settings.config, case.radiograph
     height, width = radiograph.pixels.shape
     lesions = [lesion.record() for lesion in found.lesions]
@@ -229,9 +227,7 @@ def _write_pngs(found: Found, folder: Path, words: str) -> None:
             files.write_png(folder / f"{name}.png", files.sixteen_bits(values), more)
 
 
-def _scene(
-    case: OpenCase, found: Found, settings: Settings, side: int, least: int = 1
-) -> Any:
+def _scene(case: OpenCase, found: Found, settings: Settings, side: int, least: int = 1) -> Any:
     from attnseg.prediction.pictures import make_scene
 
     return make_scene(

@@ -174,7 +174,9 @@ def on_grid(
     """
     same = drr_spacing is None or spacing is None
     if drr_spacing is not None and spacing is not None:
-        same = all(abs(a - b) <= 0.01 * max(a, b) for a, b in zip(drr_spacing, spacing, strict=True))
+        same = all(
+            abs(a - b) <= 0.01 * max(a, b) for a, b in zip(drr_spacing, spacing, strict=True)
+        )
     if drr.shape == shape and same:
         return drr
     found, wanted = _described(drr.shape, drr_spacing), _described(shape, spacing)

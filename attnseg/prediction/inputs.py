@@ -102,7 +102,7 @@ def _find(spec: str | Sequence[str], key: str, out: Path) -> list[Path]:
         elif path.is_file():
             found[path] = None  # whatever it is called: reading it will tell
         elif glob.has_magic(str(path)):
-            hits = (Path(hit) for hit in sorted(glob.glob(str(path), recursive=True)))
+            hits = (Path(hit) for hit in sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
             found |= dict.fromkeys(hit for hit in hits if hit.is_file() and kind_of(hit))
         else:
             raise ConfigError(f"{key}={one}: no such file or folder")
@@ -158,7 +158,9 @@ def _pair(images: Sequence[Path], drrs: Sequence[Path]) -> list[Path | None]:
         by_name.setdefault(_role_free(path), []).append(path)
     twice = [f"{', '.join(map(str, paths))}" for paths in by_name.values() if len(paths) > 1]
     if twice:
-        raise DataError("drr: several DRRs have one name, so that no image can have its own:", twice)
+        raise DataError(
+            "drr: several DRRs have one name, so that no image can have its own:", twice
+        )
     return [next(iter(by_name.get(_role_free(path), [])), None) for path in images]
 
 

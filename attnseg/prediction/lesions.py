@@ -154,4 +154,3 @@ def top_score(lesions: Iterable[dict[str, Any]]) -> float:
 
 def _mean(image: Image | None, box: Any, inside: npt.NDArray[np.bool_]) -> float | None:
     return None if image is None else float(image[box][inside].mean())
-

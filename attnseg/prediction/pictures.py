@@ -63,7 +63,7 @@ def make_scene(
     grey = np.clip((small - low) / max(high - low, 1e-6), 0, 1) * 255
     # Rare lesions can have thresholds of a few per cent: what is found must not look black.
     top = min(1.0, max(2 * threshold, 0.02))
-    shown = np.clip(resize_image(probability, shape) / top, 0, 1)
+    shown: Floats = np.clip(resize_image(probability, shape) / top, 0, 1).astype(np.float32)
     scale = shape[0] / xray.shape[0], shape[1] / xray.shape[1]
     marks = (
         (lesion.row_px * scale[0], lesion.column_px * scale[1], lesion.number, lesion.score)
@@ -74,7 +74,7 @@ def make_scene(
         mask=resize_mask(mask, shape),
         probability=shown,
         attention=None if attention is None else np.clip(resize_image(attention, shape), 0, 1),
-        std=None if std is None else np.clip(resize_image(std, shape) / 0.5, 0, 1),
+        std=None if std is None else np.clip(resize_image(std, shape) * np.float32(2), 0, 1),
         marks=tuple(marks),
     )
 
@@ -155,7 +155,8 @@ def _colours() -> Grey:
     from matplotlib import colormaps
 
     rgba = colormaps[HEAT](np.linspace(0.15, 1, _LEVELS))
-    return np.rint(rgba[:, :3] * 255).astype(np.uint8)
+    colours: Grey = np.rint(rgba[:, :3] * 255).astype(np.uint8)
+    return colours
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
@@ -172,4 +173,3 @@ def _wrapped(words: str, width: int, size: int) -> list[str]:
     import textwrap
 
     return textwrap.wrap(words, max(20, int(width / (0.55 * size)))) or [""]
-

@@ -224,9 +224,7 @@ def threshold_of(members: Sequence[LoadedCheckpoint], given: float | None) -> fl
     return sum(member.threshold for member in members) / len(members)
 
 
-def _look(
-    model: SegmentationModel, xray: Tensor, drr: Tensor, view: View
-) -> tuple[Tensor, Tensor]:
+def _look(model: SegmentationModel, xray: Tensor, drr: Tensor, view: View) -> tuple[Tensor, Tensor]:
     """Probability and attention of one view, back on the grid of the images."""
     height, width = xray.shape[-2:]
     if view.strides:

@@ -173,9 +173,7 @@ def _finish(
 
 def _canvases(waiting: Sequence[OpenCase], runner: BatchRunner) -> Iterator[Canvas]:
     """The maps of each case in turn; windows of several cases share a batch."""
-    queue = [
-        (case, index, key) for case in waiting for index, key in enumerate(case.keys)
-    ]
+    queue = [(case, index, key) for case in waiting for index, key in enumerate(case.keys)]
     canvas: Canvas | None = None
     start = 0
     while start < len(queue):

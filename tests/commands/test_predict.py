@@ -20,7 +20,6 @@ from attnseg.prediction import case as case_module
 from attnseg.prediction import session
 from attnseg.runs.folder import RunFolder
 from tests.data.test_radiograph import BROKEN, broken
-from tests.prediction.conftest import detector, other, out  # noqa: F401 - fixtures
 from tests.prediction.helpers import (
     PATIENT,
     as_integers,
@@ -48,6 +47,18 @@ def result(out: Path, name: str) -> dict[str, Any]:
 
 def volume(out: Path, name: str, what: str) -> np.ndarray:
     return read_image(out / "cases" / name / f"{what}.nii.gz").pixels
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where results go."""
+    return tmp_path / "out"
+
+
+@pytest.fixture(scope="module")
+def other(finished: RunFolder) -> RunFolder:
+    """Another run at the same image size."""
+    return finished
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +106,11 @@ def evaluated(
 
 @pytest.mark.parametrize("words", [(), ("tta=flip", "mc_dropout=2", "seed=3")])
 def test_a_png_gives_the_probabilities_of_evaluate(
-    words: tuple[str, ...], detector: RunFolder, pictures: Path, tmp_path: Path, out: Path  # noqa: F811
+    words: tuple[str, ...],
+    detector: RunFolder,
+    pictures: Path,
+    tmp_path: Path,
+    out: Path,
 ) -> None:
     expected = evaluated(detector.path, pictures, tmp_path / "set", *words)
     drr = f"drr={pictures / 'drr'}"
@@ -110,7 +125,10 @@ def test_a_png_gives_the_probabilities_of_evaluate(
 
 
 def test_what_is_written_agrees_with_itself(
-    detector: RunFolder, pictures: Path, out: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
+    detector: RunFolder,
+    pictures: Path,
+    out: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert predict(detector.path, pictures / "xray", out, "tta=flip") == 0
     table, images = rows(out / "lesions.csv"), rows(out / "images.csv")
@@ -127,9 +145,12 @@ def test_what_is_written_agrees_with_itself(
         np.testing.assert_array_equal(png > 0, mask > 0)
         png = read_image(out / "cases" / row["case"] / "probability.png").pixels
         np.testing.assert_allclose(png / 65535, probability, atol=1e-5)
-        assert int(row["n_lesions"]) == sitk.GetArrayFromImage(
-            sitk.ConnectedComponent(sitk.GetImageFromArray(mask), True)
-        ).max()
+        assert (
+            int(row["n_lesions"])
+            == sitk.GetArrayFromImage(
+                sitk.ConnectedComponent(sitk.GetImageFromArray(mask), True)
+            ).max()
+        )
         assert volume(out, row["case"], "uncertainty_std").max() > 0
     for row in table:
         assert row["uncertainty_std"] and row["uncertainty_entropy"]
@@ -139,7 +160,10 @@ def test_what_is_written_agrees_with_itself(
 
 
 def test_without_a_drr_every_output_says_so(
-    detector: RunFolder, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
+    detector: RunFolder,
+    tmp_path: Path,
+    out: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     [images] = phantom_images(1)
     write_dicom(tmp_path / "in" / "a.dcm", as_integers(images.xray))
@@ -194,7 +218,7 @@ def round_trip(checkpoint: Path, stored: np.ndarray, folder: Path, spacing: Any)
     return made
 
 
-def test_round_trip_of_a_phantom_radiograph(detector: RunFolder, tmp_path: Path) -> None:  # noqa: F811
+def test_round_trip_of_a_phantom_radiograph(detector: RunFolder, tmp_path: Path) -> None:
     images = phantom_images(3)[1]
     stored = as_integers(images.xray)[:, 6:58]
     made = round_trip(detector.path, stored, tmp_path, (0.8, 0.8))
@@ -208,7 +232,7 @@ def test_round_trip_of_a_phantom_radiograph(detector: RunFolder, tmp_path: Path)
     )
 
 
-def test_the_capture_is_a_picture_for_viewers(detector: RunFolder, tmp_path: Path) -> None:  # noqa: F811
+def test_the_capture_is_a_picture_for_viewers(detector: RunFolder, tmp_path: Path) -> None:
     made = round_trip(detector.path, as_integers(phantom_images(1)[0].xray), tmp_path, (0.7, 0.7))
     capture = pydicom.dcmread(made / "capture.dcm")
     assert capture.PhotometricInterpretation == "RGB"
@@ -220,7 +244,7 @@ def test_the_capture_is_a_picture_for_viewers(detector: RunFolder, tmp_path: Pat
     assert capture.SeriesInstanceUID != source.SeriesInstanceUID
 
 
-def test_a_volumes_geometry_is_kept(detector: RunFolder, tmp_path: Path, out: Path) -> None:  # noqa: F811
+def test_a_volumes_geometry_is_kept(detector: RunFolder, tmp_path: Path, out: Path) -> None:
     pixels = phantom_images(1)[0].xray.astype(np.float32)
     image = sitk.GetImageFromArray(pixels[None])
     image.SetSpacing((0.5, 0.75, 3.0))
@@ -247,7 +271,9 @@ def patient_data_in(folder: Path, *, dicom: bool) -> list[str]:
 
 
 def test_patient_data_stay_in_the_dicom_objects(
-    detector: RunFolder, tmp_path: Path, out: Path  # noqa: F811
+    detector: RunFolder,
+    tmp_path: Path,
+    out: Path,
 ) -> None:
     stored = as_integers(phantom_images(1)[0].xray)
     write_dicom(tmp_path / "in" / "IM0001", stored)
@@ -258,7 +284,9 @@ def test_patient_data_stay_in_the_dicom_objects(
 
 
 def test_anonymise_leaves_names_paths_and_patients_out(
-    detector: RunFolder, tmp_path: Path, out: Path  # noqa: F811
+    detector: RunFolder,
+    tmp_path: Path,
+    out: Path,
 ) -> None:
     stored = as_integers(phantom_images(1)[0].xray)
     folder = tmp_path / "Miller^Mary"
@@ -295,11 +323,11 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_what_is_done_is_skipped_until_something_changes(
-    detector: RunFolder,  # noqa: F811
-    other: RunFolder,  # noqa: F811
+    detector: RunFolder,
+    other: RunFolder,
     pictures: Path,
     tmp_path: Path,
-    out: Path,  # noqa: F811
+    out: Path,
     writes: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -327,7 +355,10 @@ def test_what_is_done_is_skipped_until_something_changes(
 
 
 def test_a_bad_image_stops_no_other(
-    detector: RunFolder, pictures: Path, tmp_path: Path, out: Path,  # noqa: F811
+    detector: RunFolder,
+    pictures: Path,
+    tmp_path: Path,
+    out: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     images = shutil.copytree(pictures / "xray", tmp_path / "in")
@@ -347,7 +378,10 @@ def test_a_bad_image_stops_no_other(
 
 
 def test_a_ct_series_is_one_line(
-    detector: RunFolder, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
+    detector: RunFolder,
+    tmp_path: Path,
+    out: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for index in range(5):
         write_dicom(
@@ -383,7 +417,7 @@ def test_a_ct_series_is_one_line(
 def test_a_users_mistake_is_one_message(
     words: list[str],
     reason: str,
-    detector: RunFolder,  # noqa: F811
+    detector: RunFolder,
     pictures: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -400,7 +434,10 @@ def test_a_users_mistake_is_one_message(
 
 
 def test_a_drr_of_another_grid_or_none_is_named(
-    detector: RunFolder, pictures: Path, tmp_path: Path, out: Path,  # noqa: F811
+    detector: RunFolder,
+    pictures: Path,
+    tmp_path: Path,
+    out: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     drrs = shutil.copytree(pictures / "drr", tmp_path / "drr")
@@ -415,7 +452,10 @@ def test_a_drr_of_another_grid_or_none_is_named(
 
 
 def test_nothing_is_half_written(
-    detector: RunFolder, pictures: Path, out: Path, monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    detector: RunFolder,
+    pictures: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     count = 0
@@ -434,7 +474,11 @@ def test_nothing_is_half_written(
 
 
 def test_an_ensemble_is_the_mean_of_its_members(
-    detector: RunFolder, other: RunFolder, pictures: Path, tmp_path: Path, out: Path  # noqa: F811
+    detector: RunFolder,
+    other: RunFolder,
+    pictures: Path,
+    tmp_path: Path,
+    out: Path,
 ) -> None:
     image = pictures / "xray" / "p2_xray.png"
     save = "save=[nifti]"
@@ -454,7 +498,7 @@ def test_an_ensemble_is_the_mean_of_its_members(
     np.testing.assert_allclose(std, np.std(parts, 0), atol=1e-6)
 
 
-def test_huge_images_are_read_in_tiles(detector: RunFolder, tmp_path: Path, out: Path) -> None:  # noqa: F811
+def test_huge_images_are_read_in_tiles(detector: RunFolder, tmp_path: Path, out: Path) -> None:
     images = phantom_images(1, size=160)[0]
     write_image(tmp_path / "big.png", as_integers(images.xray, 16))
     assert predict(detector.path, tmp_path / "big.png", out, "tiles=2", "save=[nifti]") == 0
@@ -465,7 +509,10 @@ def test_huge_images_are_read_in_tiles(detector: RunFolder, tmp_path: Path, out:
 
 
 def test_no_more_images_than_a_batch_are_held(
-    detector: RunFolder, pictures: Path, out: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    detector: RunFolder,
+    pictures: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     most = 0
     finish = session._finish
@@ -482,7 +529,9 @@ def test_no_more_images_than_a_batch_are_held(
 
 
 def test_evaluate_measures_ensembles_and_augmentation(
-    detector: RunFolder, other: RunFolder, tmp_path: Path  # noqa: F811
+    detector: RunFolder,
+    other: RunFolder,
+    tmp_path: Path,
 ) -> None:
     def measured(name: str, *words: str) -> dict[str, Any]:
         given = ["split=all", f"output_dir={tmp_path / name}", "n_pictures=0", "data.n_cases=6"]

@@ -173,7 +173,9 @@ def broken(folder: Path, name: str) -> Path:
     """A file that is no radiograph."""
     path = folder / name
     if name == "rgb.png":
-        sitk.WriteImage(sitk.GetImageFromArray(RNG.integers(0, 9, (8, 8, 3)).astype(np.uint8), True), path)
+        sitk.WriteImage(
+            sitk.GetImageFromArray(RNG.integers(0, 9, (8, 8, 3)).astype(np.uint8), True), path
+        )
     elif name == "nan.nii.gz":
         pixels = np.ones((8, 8), np.float32)
         pixels[0, 0] = np.nan
@@ -185,7 +187,9 @@ def broken(folder: Path, name: str) -> Path:
         path.write_bytes(content)
     elif name == "zero.mha":
         head = "ObjectType = Image\nNDims = 2\nElementSpacing = 0 1\nDimSize = 2 2\n"
-        path.write_bytes((head + "ElementType = MET_UCHAR\nElementDataFile = LOCAL\n").encode() + b"1234")
+        path.write_bytes(
+            (head + "ElementType = MET_UCHAR\nElementDataFile = LOCAL\n").encode() + b"1234"
+        )
     elif name == "text.dcm":
         path.write_text("no image at all")
     elif name == "truncated.dcm":
@@ -199,8 +203,14 @@ def broken(folder: Path, name: str) -> Path:
     elif name == "us.dcm":
         write_dicom(path, stored(), Modality="US")
     elif name == "colour.dcm":
-        write_dicom(path, stored((8, 12)), SamplesPerPixel=3, PhotometricInterpretation="RGB",
-                    Columns=4, PlanarConfiguration=0)
+        write_dicom(
+            path,
+            stored((8, 12)),
+            SamplesPerPixel=3,
+            PhotometricInterpretation="RGB",
+            Columns=4,
+            PlanarConfiguration=0,
+        )
     elif name == "palette.dcm":
         write_dicom(path, stored(), PhotometricInterpretation="PALETTE COLOR")
     elif name == "frames.dcm":

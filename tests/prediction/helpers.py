@@ -20,7 +20,9 @@ def phantom_images(n: int, size: int = 64, seed: int = 5) -> list[Any]:
     from attnseg.config import PhantomDataConfig
     from attnseg.data.readers.phantom import PhantomSource
 
-    source = PhantomSource(PhantomDataConfig(name="phantom", size=size, n_cases=max(n, 3), seed=seed))
+    source = PhantomSource(
+        PhantomDataConfig(name="phantom", size=size, n_cases=max(n, 3), seed=seed)
+    )
     return [source.load(case) for case in source.cases()[:n]]
 
 

@@ -84,7 +84,7 @@ def test_tiles_never_enlarge_an_image() -> None:
 
 
 def test_pixels_that_are_not_square_are_made_square_for_the_model_alone() -> None:
-    """A disc on pixels twice as high as wide is a disc to the model, and comes back to its place."""
+    """A disc on pixels twice as high as wide is one to the model, and comes back to its place."""
     rows, columns = np.mgrid[0:60, 0:120]
     disc = ((rows - 29.5) * 2) ** 2 + (columns - 59.5) ** 2 < 20**2
     prepared = prepare(disc.astype(np.float32), disc.astype(np.float32), 120, aspect=2.0)

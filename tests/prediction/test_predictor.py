@@ -100,7 +100,7 @@ def test_what_is_equivariant_is_sure() -> None:
     maps = run(Pointwise(), tta="flip")
     assert maps.std is not None
     assert maps.std.max() < 1e-6
-    assert 0 <= maps.entropy.min() and maps.entropy.max() <= 1
+    assert maps.entropy.min() >= 0 and maps.entropy.max() <= 1
 
 
 @pytest.mark.parametrize(("side", "strides"), [(512, {0, -2, 2}), (256, {0, -1, 1}), (32, {0, 1})])
