@@ -132,7 +132,7 @@ def write_layers(scene: Scene, folder: Path) -> list[str]:
             written.append(f"{name}.png")
     edge = Image.fromarray(outline(scene.mask).astype(np.uint8), mode="P")
     edge.putpalette([0, 0, 0, *_rgb(PREDICTION)])
-    edge.save(folder / "outline.png", transparency=bytes([0, 255]), optimize=True, bits=1)
+    edge.save(folder / "outline.png", transparency=bytes([0, 255]), bits=1)
     return [*written, "outline.png"]
 
 
@@ -143,7 +143,7 @@ def _write_heat(values: Floats, path: Path) -> None:
     image = Image.fromarray(_levels(values), mode="P")
     image.putpalette(_colours().reshape(-1).tolist())
     opacity = np.linspace(0, 255, _LEVELS)
-    image.save(path, transparency=bytes(int(value) for value in opacity), optimize=True)
+    image.save(path, transparency=bytes(int(value) for value in opacity))
 
 
 def _levels(values: Floats) -> Grey:
