@@ -255,18 +255,30 @@ def _picture(
 def _write_dicom(
     case: OpenCase, found: Found, settings: Settings, folder: Path, words: str
 ) -> list[str]:
-    """The DICOM objects; a source that cannot be referenced has none, and a note says so."""
+    """The DICOM objects; a source whose header does not allow one has none, and a note says so."""
     from attnseg.prediction.dicom_objects import Derived, write_capture, write_segmentation
 
     anonymise = settings.config.anonymise
     short = "attnseg nodules" + ("" if case.pathways == BOTH else ", X-ray alone (no DRR)")
     derived = Derived(case.radiograph.header, case.radiograph.spacing, case.key, short, anonymise)
-    try:
-        if "dicom_seg" in settings.config.save:
-            write_segmentation(folder / "segmentation.dcm", found.mask, derived)
-        if "dicom_capture" in settings.config.save:
-            picture = _picture(case, found, settings, _CAPTURE, words)
-            write_capture(folder / "capture.dcm", picture, derived)
-    except DataError as error:
-        return [error.headline]
-    return []
+    notes: dict[str, None] = {}
+    for option, name, write, pixels in (
+        ("dicom_seg", "segmentation.dcm", write_segmentation, lambda: found.mask),
+        (
+            "dicom_capture",
+            "capture.dcm",
+            write_capture,
+            lambda: _picture(case, found, settings, _CAPTURE, words),
+        ),
+    ):
+        if option not in settings.config.save:
+            continue
+        try:
+            write(folder / name, pixels(), derived)
+        except DataError as error:
+            notes[error.headline] = None
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            (folder / name).unlink(missing_ok=True)  # highdicom refuses what no standard allows
+            kind = type(error).__name__  # its own words could quote the patient's data
+            notes[f"no {name}: its header has values that DICOM does not allow ({kind})"] = None
+    return list(notes)

@@ -84,6 +84,8 @@ class Derived:
         for name in _TYPE_2:
             if name not in source:
                 setattr(source, name, "")
+        if source.PatientSex not in ("M", "F", "O"):  # what else there is, highdicom refuses
+            source.PatientSex = ""
         return source
 
     def uid(self, what: str) -> Any:

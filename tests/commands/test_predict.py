@@ -244,6 +244,25 @@ def test_the_capture_is_a_picture_for_viewers(detector: RunFolder, tmp_path: Pat
     assert capture.SeriesInstanceUID != source.SeriesInstanceUID
 
 
+def test_a_header_that_no_standard_allows_costs_the_objects_alone(
+    detector: RunFolder, tmp_path: Path, out: Path
+) -> None:
+    stored = as_integers(phantom_images(1)[0].xray)
+    odd = {"PatientSex": "X", "PatientBirthDate": "", "PatientOrientation": ["L", "F"]}
+    write_dicom(tmp_path / "in" / "odd", stored, **odd)
+    write_dicom(tmp_path / "in" / "lost", stored, StudyInstanceUID=None)
+    write_dicom(tmp_path / "in" / "turned", stored, PatientOrientation=["Q", "Z"])
+    assert predict(detector.path, tmp_path / "in", out) == 0
+    cases = out / "cases"
+    assert (cases / "odd" / "segmentation.dcm").is_file()
+    assert (cases / "odd" / "capture.dcm").is_file()
+    assert "StudyInstanceUID" in " ".join(result(out, "lost")["notes"])
+    assert not list((cases / "lost").glob("*.dcm"))
+    assert (cases / "turned" / "segmentation.dcm").is_file()
+    assert "no capture.dcm" in " ".join(result(out, "turned")["notes"])
+    assert all((cases / name / "mask.nii.gz").is_file() for name in ("odd", "lost", "turned"))
+
+
 def test_a_volumes_geometry_is_kept(detector: RunFolder, tmp_path: Path, out: Path) -> None:
     pixels = phantom_images(1)[0].xray.astype(np.float32)
     image = sitk.GetImageFromArray(pixels[None])
