@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,20 +262,20 @@ def _write_dicom(
     anonymise = settings.config.anonymise
     short = "attnseg nodules" + ("" if case.pathways == BOTH else ", X-ray alone (no DRR)")
     derived = Derived(case.radiograph.header, case.radiograph.spacing, case.key, short, anonymise)
-    notes: dict[str, None] = {}
-    for option, name, write, pixels in (
-        ("dicom_seg", "segmentation.dcm", write_segmentation, lambda: found.mask),
-        (
-            "dicom_capture",
-            "capture.dcm",
-            write_capture,
-            lambda: _picture(case, found, settings, _CAPTURE, words),
+    writers: dict[str, Callable[[Path], None]] = {
+        "dicom_seg": lambda path: write_segmentation(path, found.mask, derived),
+        "dicom_capture": lambda path: write_capture(
+            path, _picture(case, found, settings, _CAPTURE, words), derived
         ),
-    ):
+    }
+    names = {"dicom_seg": "segmentation.dcm", "dicom_capture": "capture.dcm"}
+    notes: dict[str, None] = {}
+    for option, write in writers.items():
         if option not in settings.config.save:
             continue
+        name = names[option]
         try:
-            write(folder / name, pixels(), derived)
+            write(folder / name)
         except DataError as error:
             notes[error.headline] = None
         except (ValueError, TypeError, AttributeError, KeyError) as error:
