@@ -92,10 +92,11 @@ def _find(spec: str | Sequence[str], key: str, out: Path) -> list[Path]:
     for one in [spec] if isinstance(spec, str) else spec:
         path = Path(one).expanduser()
         if path.is_dir():
-            inside = out.resolve()
+            # Results are no images, not even where they go into the images' own folder.
+            results = out.resolve() if out.resolve() != path.resolve() else out.resolve() / "cases"
             files = (p for p in sorted(path.rglob("*")) if p.is_file())
             for file in files:
-                if inside in file.resolve().parents and inside != path.resolve():
+                if results in file.resolve().parents:
                     continue
                 if not _hidden(file, path) and kind_of(file):
                     found[file] = None

@@ -23,6 +23,12 @@ def test_folders_are_searched_and_what_is_no_image_is_not_taken(tmp_path: Path) 
     assert [item.name for item in items] == ["x", "b"]
 
 
+def test_results_in_the_images_own_folder_are_no_images(tmp_path: Path) -> None:
+    touch(tmp_path, "b.png", "cases/b/mask.png", "more/c.png")
+    items = find_items(str(tmp_path), None, tmp_path)
+    assert [item.name for item in items] == ["b", "c"]
+
+
 def test_files_globs_and_lists(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "a.png", "c.mha", "odd.name")
     out = tmp_path / "out"
