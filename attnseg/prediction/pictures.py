@@ -31,7 +31,7 @@ class Scene:
         grey: the X-ray between its 1st and 99th percentile.
         mask: 0/1.
         probability, attention, std: scaled to [0, 1] for display; None where there is none.
-        marks: (row, column, number, score) of each lesion.
+        marks: (row, column beside it, number, score) of each lesion.
     """
 
     grey: Grey
@@ -65,8 +65,12 @@ def make_scene(
     top = min(1.0, max(2 * threshold, 0.02))
     shown: Floats = np.clip(resize_image(probability, shape) / top, 0, 1).astype(np.float32)
     scale = shape[0] / xray.shape[0], shape[1] / xray.shape[1]
+
+    def right(lesion: Lesion) -> int:
+        return lesion.box[1] + lesion.box[3]
+
     marks = (
-        (lesion.row_px * scale[0], lesion.column_px * scale[1], lesion.number, lesion.score)
+        (lesion.row_px * scale[0], right(lesion) * scale[1], lesion.number, lesion.score)
         for lesion in lesions
     )
     return Scene(
@@ -110,7 +114,7 @@ def draw_scene(scene: Scene, words: str, *, most_marks: int = 30) -> npt.NDArray
     draw = ImageDraw.Draw(image)
     font = _font(size)
     for row, column, number, score in scene.marks[:most_marks]:
-        left = min(column + size, scene.grey.shape[1] - 4 * size)
+        left = min(column + size / 2, scene.grey.shape[1] - 4 * size)
         draw.text((left, max(0, row - size)), f"{number}: {score:.2f}", PREDICTION, font=font)
     for index, line in enumerate(lines):
         place = (6, picture.shape[0] + 4 + index * (size + 4))
