@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from attnseg.runs.files import write_json, write_text
 
 if TYPE_CHECKING:
     from attnseg.models.output import SegmentationModel
+    from attnseg.prediction.predictor import Predictor
 
 Number = float | int | None
 Image = npt.NDArray[np.float32]
@@ -68,7 +69,7 @@ class EvaluationResult:
 
 
 def evaluate_batches(
-    model: SegmentationModel,
+    model: SegmentationModel | Predictor,
     batches: Iterable[Mapping[str, Any]],
     *,
     threshold: float,
@@ -79,7 +80,8 @@ def evaluate_batches(
     """Evaluate a model on batches of full images, in bounded memory and without gradients.
 
     Args:
-        model: moved to `device`, run in eval mode, and left in the mode it came in.
+        model: moved to `device`, run in eval mode, and left in the mode it came in. A predictor
+            brings an ensemble, test-time augmentation or MC dropout.
         batches: dicts as `attnseg.data` makes them (xray, drr, mask, case_id, patient_id,
             spacing, content), every case once.
         threshold: a pixel is predicted where its probability is strictly above it.
@@ -155,19 +157,35 @@ def finite(value: float) -> Number:
 
 
 def _predict(
-    model: SegmentationModel, batch: Mapping[str, Any], device: torch.device | str
+    model: SegmentationModel | Predictor, batch: Mapping[str, Any], device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
     """Attention and probability of a batch, both (B, 1, H, W) float32 and finite."""
-    output = model(batch["xray"].to(device), batch["drr"].to(device))
-    attention, probability = output.attention.float(), output.mask_logits.float().sigmoid()
+    from attnseg.prediction.predictor import Predictor
+
+    xray, drr = batch["xray"].to(device), batch["drr"].to(device)
+    if isinstance(model, Predictor):
+        maps = model(xray, drr, batch["case_id"])
+        attention, probability = maps.attention, maps.probability
+    else:
+        output = model(xray, drr)
+        attention, probability = output.attention.float(), output.mask_logits.float().sigmoid()
+    refuse_non_finite(attention, probability, batch["case_id"])
+    return attention, probability
+
+
+def refuse_non_finite(attention: Tensor, probability: Tensor, case_ids: Sequence[str]) -> None:
+    """Refuse maps (B, 1, H, W) of a model that has diverged.
+
+    Raises:
+        CheckpointError: names the cases whose maps are not finite.
+    """
     fine = (attention.isfinite() & probability.isfinite()).flatten(1).all(-1).tolist()
-    broken = [case_id for case_id, ok in zip(batch["case_id"], fine, strict=True) if not ok]
+    broken = [case_id for case_id, ok in zip(case_ids, fine, strict=True) if not ok]
     if broken:
         raise CheckpointError(
             f"the model's output is not finite (NaN or infinite) for case {', '.join(broken)}: "
             "its weights have diverged; evaluate an earlier checkpoint"
         )
-    return attention, probability
 
 
 def _rows(batch: Mapping[str, Any], measures: list[dict[str, float]]) -> list[dict[str, Any]]:

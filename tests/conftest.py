@@ -43,6 +43,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> RunF
     return folder
 
 
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> RunFolder:
+    """A tiny run that has learnt enough to find something in most phantoms."""
+    from attnseg.runs.fit import fit
+
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "detector")
+    words = ("data.n_cases=16", "schedule.total_epochs=6", "optim.lr=3e-3", "logger=none")
+    assert fit(configure(folder.path, *words)) == 0
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)

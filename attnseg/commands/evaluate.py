@@ -8,12 +8,14 @@ from attnseg.commands.help import command_help, show, wants_help
 from attnseg.commands.measure import measure, prepare
 
 OVERRIDES = (
-    ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt or a .safetensors"),
+    ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt, a .safetensors or pretrained"),
+    ("checkpoint=[A,B,C]", "an ensemble: the mean of their probabilities and attention"),
     ("split=all", "all | train | val | test (default val)"),
     ("data=lidc_drr data.root=PATH", "other data than it was trained on"),
     ("data.size=512", "measure on this grid; the model sees the size it was trained at"),
     ("output_dir=OUT", "default: evaluate/<split> in the run folder"),
     ("threshold=0.5", "default: the one chosen on the checkpoint's validation split"),
+    ("tta=flip mc_dropout=10", "test-time augmentation, and passes with dropout on"),
     ("batch_size=4 accelerator=cpu", "how to compute"),
 )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from attnseg.runs.identity import defining_keys
 if TYPE_CHECKING:
     from attnseg.evaluation import EvaluatedCase, EvaluationResult
     from attnseg.models.output import SegmentationModel
+    from attnseg.prediction.predictor import PassOptions
     from attnseg.reports.overlays import OverlayCase
     from attnseg.runs.checkpoints import LoadedCheckpoint
 
@@ -27,8 +29,25 @@ class Job:
 
     config: EvaluateConfig
     data: AnyData
-    checkpoint: LoadedCheckpoint
+    members: tuple[LoadedCheckpoint, ...]  # one, or those of an ensemble
     output_dir: Path
+
+    @property
+    def checkpoint(self) -> LoadedCheckpoint:
+        """The one, or an ensemble's first: its data is measured on."""
+        return self.members[0]
+
+    @property
+    def passes(self) -> PassOptions:
+        """Test-time augmentation and MC dropout."""
+        from attnseg.prediction.predictor import PassOptions
+
+        return PassOptions(self.config.tta, self.config.mc_dropout, self.config.seed)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the model alone is measured, as training's validation does."""
+        return self.passes.plain and len(self.members) == 1
 
 
 def prepare(command: str, arguments: Sequence[str]) -> Job:
@@ -41,16 +60,46 @@ def prepare(command: str, arguments: Sequence[str]) -> Job:
     plain = compose(command, arguments)
     given = plain.pop("data", None)
     config = validate({**plain, "data": None}, EvaluateConfig)
-    from attnseg.runs.checkpoints import load_checkpoint
+    from attnseg.runs.checkpoints import load_checkpoints
 
-    checkpoint = load_checkpoint(config.checkpoint)
+    members = load_checkpoints(config.checkpoint)
+    checkpoint = members[0]
     data = merge_data(checkpoint.config.data.model_dump(mode="json"), given, arguments)
     config = validate({**plain, "data": data}, EvaluateConfig)
     assert config.data is not None
-    home = checkpoint.path.parent
-    home = home.parent if home.name == "checkpoints" else home
-    default = home / command / f"{config.data.name}-{config.split}"
-    return Job(config, config.data, checkpoint, Path(config.output_dir or default))
+    job = Job(config, config.data, tuple(members), Path())
+    name = f"{config.data.name}-{config.split}{_passes_name(job)}"
+    default = results_home(config.checkpoint, members) / command / name
+    return replace(job, output_dir=Path(config.output_dir or default))
+
+
+def results_home(spec: str | Sequence[str], members: Sequence[LoadedCheckpoint]) -> Path:
+    """Where results go that nobody gave a place: the run folder, an ensemble's own folder.
+
+    The package's folder is no such place, so `pretrained` has one under runs/.
+    """
+    from attnseg.pretrained import means_pretrained
+    from attnseg.runs.checkpoints import ENSEMBLE_FILE
+
+    if isinstance(spec, str):
+        if (Path(spec) / ENSEMBLE_FILE).is_file():
+            return Path(spec)
+        if means_pretrained(spec) and not Path(spec).exists():
+            return Path("runs") / spec.replace(":", "-")
+    elif len(members) > 1:
+        identities = "".join(str(member.path) for member in members)
+        digest = hashlib.sha256(identities.encode()).hexdigest()[:8]
+        return Path("runs") / f"ensemble-{digest}"
+    home = members[0].path.parent
+    return home.parent if home.name == "checkpoints" else home
+
+
+def _passes_name(job: Job) -> str:
+    """What is added to the folder's name, so that plain results are never written over."""
+    passes = job.passes
+    words: list[str] = [passes.tta] if passes.tta != "none" else []
+    words += [f"mc{passes.mc_dropout}"] if passes.mc_dropout else []
+    return "".join(f"-{word}" for word in words)
 
 
 def merge_data(
@@ -106,10 +155,10 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
 
     from attnseg.data.datamodule import AttnSegDataModule
     from attnseg.evaluation import evaluate_batches, write_results
-    from attnseg.models.trained_size import AtTrainedSize
+    from attnseg.prediction.predictor import predictor_of, threshold_of
 
     config, checkpoint = job.config, job.checkpoint
-    model = AtTrainedSize(trained_model(checkpoint), checkpoint.config.data.size)
+    model = predictor_of(job.members, job.passes)
     module = AttnSegDataModule(job.data, checkpoint.config.seed)
     loader = module.eval_dataloader(config.split, batch_size=config.batch_size)
     if not len(loader):
@@ -119,7 +168,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         )
     device = device_of(config.accelerator)
     make_folder(job.output_dir, "output_dir")
-    threshold = checkpoint.threshold if config.threshold is None else config.threshold
+    threshold = threshold_of(job.members, config.threshold)
     gallery = Gallery(config.n_pictures, threshold)
     result = evaluate_batches(
         model,
@@ -128,17 +177,20 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         device=device,
         on_case=gallery.consider,
     )
-    seen = set(checkpoint.data_record.get("train_patients", []))
+    seen = {p for member in job.members for p in member.data_record.get("train_patients", [])}
     n_seen = sum(row["patient_id"] in seen for row in result.cases)
-    about = {
+    about: dict[str, Any] = {
         "split": config.split,
         "checkpoint": str(checkpoint.path),
         "checkpoint_epoch": checkpoint.epoch,
         "run_id": checkpoint.identity,
-        "as_trained": config.threshold is None and _same_data(job),
+        "as_trained": config.threshold is None and job.plain and _same_data(job),
         "n_cases_seen_in_training": n_seen,
         "data": dict(module.source.record),
     }
+    if not job.plain:
+        about["members"] = [str(member.path) for member in job.members]
+        about |= {"tta": config.tta, "mc_dropout": config.mc_dropout, "seed": config.seed}
     write_results(result, job.output_dir, about)
     gallery.draw(job.output_dir)
     if n_seen:

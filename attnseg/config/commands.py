@@ -13,6 +13,9 @@ from attnseg.config.data import AnyData
 SplitName = Literal["all", "train", "val", "test"]
 Format = Literal["table", "json", "csv"]
 Text = Annotated[str, BeforeValidator(str)]  # what looks like a number to YAML, too
+Tta = Literal["none", "flip", "flip_scale"]
+Checkpoint = str | Annotated[list[str], Field(min_length=1)]  # a list is an ensemble
+Saved = Literal["nifti", "png", "overlay", "dicom_seg", "dicom_capture", "page"]
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -43,7 +46,7 @@ def _none_or_two(value: list[str]) -> list[str]:
 class EvaluateConfig(Section):
     """`attnseg evaluate`: data is the checkpoint's own where it is null."""
 
-    checkpoint: str
+    checkpoint: Checkpoint
     data: AnyData | None = None
     split: SplitName = "val"
     output_dir: str | None = None  # null: <run folder>/evaluate/<split>
@@ -51,6 +54,9 @@ class EvaluateConfig(Section):
     batch_size: Positive | None = None
     accelerator: str = "auto"
     n_pictures: Annotated[int, Field(ge=0)] = 6
+    tta: Tta = "none"
+    mc_dropout: Annotated[int, Field(ge=0)] = 0  # passes with dropout on; 0: off
+    seed: Annotated[int, Field(ge=0)] = 0  # of the dropout
 
 
 class AnalyzeConfig(EvaluateConfig):
@@ -149,8 +155,36 @@ class RunsPruneConfig(Section):
 class ExportConfig(Section):
     """`attnseg export`."""
 
-    checkpoint: str
-    output: str | None = None  # null: <run folder>/export/<run name>.safetensors
+    checkpoint: Checkpoint
+    output: str | None = None  # null: <run folder>/export/<run name>.<the format's ending>
+    format: Literal["safetensors", "exported_program", "onnx"] = "safetensors"
+    tolerance: Annotated[float, Field(gt=0.0)] = 1e-4  # largest difference from the model's maps
+    dynamic_size: Literal["auto", "always", "never"] = "auto"
+
+
+class PredictConfig(Section):
+    """`attnseg predict`: images to findings."""
+
+    checkpoint: Checkpoint
+    images: str | Annotated[list[str], Field(min_length=1)]  # files, folders, globs
+    drr: str | Annotated[list[str], Field(min_length=1)] | None = None
+    out: str
+    threshold: Fraction | None = None  # null: the checkpoint's own
+    save: list[Saved] = ["nifti", "png", "overlay", "dicom_seg", "dicom_capture", "page"]
+    accelerator: str = "auto"
+    batch_size: Positive | Literal["auto"] = "auto"
+    tiles: Positive = 1
+    tile_overlap: Annotated[float, Field(ge=0.0, le=0.75)] = 0.25
+    tta: Tta = "none"
+    mc_dropout: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+    window: Literal["auto", "header", "none"] = "auto"
+    square_pixels: bool = True
+    on_mismatch: Literal["refuse", "resample"] = "refuse"
+    min_lesion_px: Positive = 1
+    anonymise: bool = False
+    resume: bool = True
+    page_cases: Annotated[int, Field(ge=0)] = 200
 
 
 class SyncConfig(Section):

@@ -59,6 +59,11 @@ def cache_folder(configured: str | None) -> Path:
     return Path(chosen).expanduser()
 
 
+def decode_images(images: CaseImages, size: int) -> Decoded:
+    """What the cache would hold of a case, without a cache: `attnseg predict` reads images once."""
+    return _decode(_encode(fit_images(images, size)))
+
+
 class DecodedCache:
     """Cases of one source, decoded, scaled to `size` and kept on disk.
 

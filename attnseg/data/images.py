@@ -24,6 +24,7 @@ _NO_SPACING = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 # Pixel Spacing, Imager Pixel Spacing (projection X-ray), Nominal Scanned Pixel Spacing (film).
 _DICOM_SPACING = ("0028|0030", "0018|1164", "0018|2010")
 _NIFTI_HEADER = 352
+_NIFTI_FLOATS = {16: "f4", 64: "f8"}  # data type codes of its header
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,11 @@ def read_image(path: Path) -> Picture:
         pixels = sitk.GetArrayFromImage(image)
     except RuntimeError:  # ITK's words name C++ files and addresses
         raise DataError(f"{path}: cannot be decoded; it is truncated, or no image") from None
-    _refuse_truncated_nifti(path, pixels.nbytes)
+    _refuse_broken_nifti(path, pixels.nbytes)
     pixels = _two_dimensional(_grey(pixels, image.GetNumberOfComponentsPerPixel(), path), path)
     if pixels.dtype not in (np.uint8, np.uint16, np.int16):
         pixels = pixels.astype(np.float32)
-        if not np.isfinite(pixels).all():
-            count = int((~np.isfinite(pixels)).sum())
-            raise DataError(f"{path}: {count} pixels are NaN or infinite")
+        _refuse_non_finite(pixels, path)
     return Picture(pixels, _spacing(image, path))
 
 
@@ -165,18 +164,34 @@ def _tag(image: Any, key: str) -> str:
     return str(image.GetMetaData(key)).strip(" \0") if image.HasMetaDataKey(key) else ""
 
 
-def _refuse_truncated_nifti(path: Path, n_bytes: int) -> None:
-    """ITK pads a truncated NIfTI with zeros without a word."""
+def _refuse_broken_nifti(path: Path, n_bytes: int) -> None:
+    """ITK pads a truncated NIfTI with zeros, reads NaN as 0 and a spacing of 0 as 1, unasked."""
     name = path.name.lower()
     if not name.endswith((".nii", ".nii.gz")):
         return
     try:
-        if name.endswith(".gz"):
-            with gzip.open(path) as stream:
-                size = len(stream.read())
-        else:
-            size = path.stat().st_size
+        with gzip.open(path) if name.endswith(".gz") else path.open("rb") as stream:
+            content = stream.read()
     except (EOFError, OSError, zlib.error):
-        size = 0
-    if size < _NIFTI_HEADER + n_bytes:
+        content = b""
+    if len(content) < _NIFTI_HEADER + n_bytes:
         raise DataError(f"{path}: truncated: it holds fewer pixels than its header says")
+    order = next((o for o in "<>" if np.frombuffer(content, f"{o}i4", 1)[0] == 348), None)
+    if order is None:  # NIfTI-2
+        return
+    spacing = np.frombuffer(content, f"{order}f4", 2, offset=80)
+    if not (np.isfinite(spacing) & (spacing != 0)).all():
+        raise DataError(
+            f"{path}: its spacing is {spacing[0]:g} x {spacing[1]:g} mm; mend its header"
+        )
+    kind = _NIFTI_FLOATS.get(int(np.frombuffer(content, f"{order}i2", 1, offset=70)[0]))
+    start = int(np.frombuffer(content, f"{order}f4", 1, offset=108)[0])
+    if kind is not None:
+        values = np.frombuffer(content, f"{order}{kind}", offset=max(start, _NIFTI_HEADER))
+        _refuse_non_finite(values, path)
+
+
+def _refuse_non_finite(values: npt.NDArray[Any], path: Path) -> None:
+    count = int((~np.isfinite(values)).sum())
+    if count:
+        raise DataError(f"{path}: {count} pixels are NaN or infinite")

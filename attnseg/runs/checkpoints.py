@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from torch import Tensor, nn
 
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import CheckpointError, ConfigError
+from attnseg.pretrained import means_pretrained, pretrained_file
 from attnseg.runs.files import write_atomically, write_text
 from attnseg.runs.folder import RunFolder
 
 KEY = "attnseg"  # where a checkpoint keeps what is ours: config, identity, threshold, data record
+ENSEMBLE_FILE = "ensemble.txt"  # in a folder: its members, one path a line
 _WEIGHTS = "model."
 
 
@@ -114,10 +117,14 @@ def _first_line(error: Exception) -> str:
 def find_checkpoint(spec: str, key: str = "checkpoint") -> Path:
     """The file that `checkpoint=` (or another key) means: itself, or a run folder's best or last.
 
+    `pretrained` is the weights that come with the package, see `attnseg.pretrained`.
+
     Raises:
         CheckpointError: there is none.
     """
     path = Path(spec)
+    if key in ("checkpoint", "warmstart") and means_pretrained(spec) and not path.exists():
+        return pretrained_file(spec, key)
     if path.is_dir():
         folder = RunFolder(path)
         for candidate in (folder.best, folder.last, path / "best.ckpt", path / "last.ckpt"):
@@ -175,6 +182,42 @@ def load_checkpoint(spec: str, key: str = "checkpoint") -> LoadedCheckpoint:
         raise CheckpointError(
             f"{path}: was made by another version of attnseg ({record.get('version')}): {error}"
         ) from None
+
+
+def load_checkpoints(spec: str | Sequence[str], key: str = "checkpoint") -> list[LoadedCheckpoint]:
+    """Load one checkpoint, or the members of an ensemble.
+
+    Args:
+        spec: what `load_checkpoint` takes, a list of such, or a folder whose `ensemble.txt` lists
+            them, one a line (relative paths start at the folder; # begins a comment).
+        key: the configuration key that named it.
+
+    Raises:
+        CheckpointError: a member cannot be loaded, or they were trained at different image sizes.
+    """
+    given = [spec] if isinstance(spec, str) else list(spec)
+    if not given:
+        raise CheckpointError(f"{key}=[]: give at least one checkpoint")
+    members = [load_checkpoint(one, key) for name in given for one in _listed(name)]
+    sizes = {member.config.data.size for member in members}
+    if len(sizes) > 1:
+        lines = [f"  - {member.path}: {member.config.data.size} px" for member in members]
+        raise CheckpointError(
+            "\n".join([f"{key}: an ensemble's members must share one data.size:", *lines])
+        )
+    return members
+
+
+def _listed(spec: str) -> list[str]:
+    """The checkpoints that a folder's ensemble.txt lists, or the one that was given."""
+    listing = Path(spec) / ENSEMBLE_FILE
+    if not listing.is_file():
+        return [spec]
+    lines = (line.partition("#")[0].strip() for line in listing.read_text().splitlines())
+    names = [line for line in lines if line]
+    if not names:
+        raise CheckpointError(f"{listing}: lists no checkpoint; write one path a line")
+    return [n if means_pretrained(n) else str(Path(spec) / Path(n).expanduser()) for n in names]
 
 
 def export_safetensors(checkpoint: LoadedCheckpoint, path: Path) -> None:

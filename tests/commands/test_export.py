@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from attnseg.cli import main
+from attnseg.commands.measure import trained_model
+from attnseg.errors import ConfigError
+from attnseg.export import graph
+from attnseg.export.graph import SUFFIX
+from attnseg.models import build_model
+from attnseg.models.output import DualPathwayOutput
+from attnseg.prediction.predictor import Predictor
 from attnseg.runs.checkpoints import load_checkpoint
 from attnseg.runs.folder import RunFolder
+from tests.conftest import configure
+from tests.prediction.test_predictor import Pointwise
 
 
 def test_weights_and_config_come_out_as_they_went_in(finished: RunFolder, tmp_path: Path) -> None:
@@ -44,3 +55,113 @@ def test_mistakes_are_one_message(
     ):
         assert main(["export", *words]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("form", ["exported_program", "onnx"])
+def test_a_graph_agrees_with_the_model_and_says_how_to_use_it(
+    form: str, finished: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / f"nodules{SUFFIX[form]}"
+    assert (
+        main(["export", f"checkpoint={finished.path}", f"format={form}", f"output={output}"]) == 0
+    )
+    card = json.loads((tmp_path / f"{output.name}.json").read_text())
+    assert card["preprocessing"]["size_px"] == 64
+    assert card["classes"] == ["background", "nodule"]
+    checkpoint = load_checkpoint(str(finished.path))
+    assert card["threshold"] == checkpoint.threshold
+    assert set(card["agreement"]["max_abs_difference"]) == {"probability", "attention"}
+    assert max(card["agreement"]["max_abs_difference"].values()) <= 1e-4
+    assert "largest difference from the model: probability" in capsys.readouterr().out
+    model = trained_model(checkpoint).eval()
+    run = load_graph(output)
+    for shape in ((1, 1, 64, 64), (5, 1, 64, 64), (2, 1, 96, 64)):
+        xray, drr = torch.randn(shape), torch.randn(shape)
+        with torch.inference_mode():
+            expected = model(xray, drr)
+        probability, attention = run(xray, drr)
+        torch.testing.assert_close(probability, expected.mask_logits.sigmoid(), atol=1e-4, rtol=0)
+        torch.testing.assert_close(attention, expected.attention, atol=1e-4, rtol=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [output.name, f"{output.name}.json"]
+
+
+def load_graph(path: Path) -> Any:
+    """The exported file run by its own library, without attnseg's loader."""
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = ["probability", "attention"]
+
+    def run(xray: torch.Tensor, drr: torch.Tensor) -> list[torch.Tensor]:
+        made = session.run(names, {"xray": xray.numpy(), "drr": drr.numpy()})
+        return [torch.from_numpy(one) for one in made]
+
+    return run
+
+
+@pytest.mark.parametrize("form", ["exported_program", "onnx"])
+def test_maps_that_differ_are_refused_and_nothing_is_written(
+    form: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = graph._LOADERS[form]
+
+    def skewed(path: Path) -> Any:
+        run = whole(path)
+        return lambda xray, drr: [one + 0.01 for one in run(xray, drr)]
+
+    monkeypatch.setitem(graph._LOADERS, form, skewed)
+    predictor, output = Predictor([Pointwise()]), tmp_path / f"a{SUFFIX[form]}"
+    with pytest.raises(ConfigError, match=r"not written.*probability by 0.01"):
+        graph.export_graph(predictor, output, form, size=64)
+    assert not list(tmp_path.iterdir())
+    made = graph.export_graph(predictor, output, form, size=64, tolerance=0.02)
+    assert made.max_abs_difference["attention"] == pytest.approx(0.01, abs=1e-4)
+
+
+@pytest.mark.timeout(900)  # tracing is slow on a busy machine
+@pytest.mark.parametrize("attention", ["none", "drr", "supervised"])
+def test_every_attention_can_be_exported(attention: str, tmp_path: Path) -> None:
+    config = configure(tmp_path, f"attention={attention}")
+    model = build_model(config.model, config.attention)
+    agreement = graph.export_graph(
+        Predictor([model]), tmp_path / "a.pt2", "exported_program", size=64
+    )
+    assert agreement.dynamic_size
+    assert max(agreement.max_abs_difference.values()) < 1e-5
+
+
+@pytest.mark.parametrize("form", ["exported_program", "onnx"])
+def test_a_model_of_one_size_is_exported_at_it(form: Any, tmp_path: Path) -> None:
+    class OneSize(Pointwise):
+        def forward(self, xray: torch.Tensor, drr: torch.Tensor) -> DualPathwayOutput:
+            return super().forward(xray.reshape(-1, 1, 64, 64), drr)
+
+    predictor = Predictor([OneSize()])
+    path = tmp_path / f"a{SUFFIX[form]}"
+    assert not graph.export_graph(predictor, path, form, size=64).dynamic_size
+    with pytest.raises(ConfigError, match="dynamic_size=never"):
+        graph.export_graph(predictor, path, form, size=64, dynamic_size="always")
+
+
+@pytest.mark.timeout(900)
+def test_an_ensemble_is_one_graph_and_no_safetensors(
+    finished: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = f"checkpoint=[{finished.path},{finished.path}]"
+    assert main(["export", both, f"output={tmp_path / 'a.safetensors'}"]) == 2
+    assert "one by one" in capsys.readouterr().err
+    output = tmp_path / "a.pt2"
+    words = ["format=exported_program", f"output={output}", "dynamic_size=never"]
+    assert main(["export", both, *words]) == 0
+    assert len(json.loads((tmp_path / "a.pt2.json").read_text())["run_ids"]) == 2
+
+
+def test_the_ending_follows_the_format(
+    finished: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"checkpoint={finished.path}", "format=onnx", "output=w.safetensors"]
+    assert main(["export", *words]) == 2
+    assert "ends in .onnx" in capsys.readouterr().err

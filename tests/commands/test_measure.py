@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from attnseg.cli import main
-from attnseg.commands import measure
-from attnseg.commands.measure import merge_data, trained_model
+from attnseg.commands.measure import merge_data
+from attnseg.models import build_model
 from attnseg.runs.checkpoints import export_safetensors, load_checkpoint
 from attnseg.runs.folder import RunFolder
 
@@ -144,12 +144,12 @@ def test_another_size_is_measured_at_but_the_model_sees_its_own(
 ) -> None:
     seen: list[int] = []
 
-    def watched(checkpoint: Any) -> Any:
-        model = trained_model(checkpoint)
+    def watched(*arguments: Any, **options: Any) -> Any:
+        model = build_model(*arguments, **options)
         model.register_forward_pre_hook(lambda _, images: seen.append(images[0].shape[-1]))
         return model
 
-    monkeypatch.setattr(measure, "trained_model", watched)
+    monkeypatch.setattr("attnseg.models.build_model", watched)
     words = [f"checkpoint={finished.path}", f"output_dir={tmp_path}", "data.size=128"]
     assert main(["evaluate", *words, "n_pictures=0"]) == 0
     assert set(seen) == {64}

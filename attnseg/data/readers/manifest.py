@@ -27,6 +27,7 @@ import numpy.typing as npt
 from attnseg.config import ManifestDataConfig
 from attnseg.data.case import Case, CaseImages, Spacing
 from attnseg.data.images import Picture, read_image, read_mask
+from attnseg.data.radiograph import kind_of
 from attnseg.data.readers.files import attempt, fingerprint_files
 from attnseg.data.readers.manifest_rows import NEEDED, read_rows
 from attnseg.data.resize import match_grid
@@ -60,6 +61,7 @@ class ManifestSource:
             "n_unlabelled": len(self._unlabelled),
             "pairing": dict(Counter(case.pairing or "unstated" for case in self._cases)),
             "mask_kind": dict(Counter(case.mask_kind or "unstated" for case in self._cases)),
+            "n_dicom": sum(_is_dicom(case.xray or case.drr) for case in self._cases),
         }
 
     def cases(self) -> list[Case]:
@@ -167,6 +169,11 @@ class ManifestSource:
         elif is_mask and pixels.any() and not matched.any():
             problems.append(f"{path}: its lesions lie outside the case's grid ({wanted})")
         return matched
+
+
+def _is_dicom(path: Path | None) -> bool:
+    """Whether it is one: `attnseg predict` then takes DICOM values as they were trained on."""
+    return path is not None and path.is_file() and kind_of(path) == "dicom"
 
 
 def _existing_manifest(configured: str | None) -> Path:

@@ -1,0 +1,279 @@
+"""Maps from models: one pass, or the mean of many with their spread as uncertainty.
+
+A pass is one model of an ensemble, one view of the images (test-time augmentation) and one draw
+of dropout (MC dropout; Gal & Ghahramani 2016). With a single pass the maps are the model's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attnseg.errors import ConfigError
+from attnseg.models.blocks import ChannelDropout
+from attnseg.models.output import STRIDE, SegmentationModel
+from attnseg.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from attnseg.runs.checkpoints import LoadedCheckpoint
+
+Tta = Literal["none", "flip", "flip_scale"]
+SCALE_STEP = 0.15  # how far a scaled view is from the image's own size: training's augmentation
+_DROPOUT = (ChannelDropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+
+
+@dataclass(frozen=True)
+class PassOptions:
+    """Which passes are made.
+
+    Attributes:
+        tta: none; flip: also mirrored; flip_scale: both at three sizes.
+        mc_dropout: passes with dropout on, of each view; 0: one with dropout off.
+        seed: of the dropout; a case's draws depend on it, the case's key and the pass alone.
+    """
+
+    tta: Tta = "none"
+    mc_dropout: int = 0
+    seed: int = 0
+
+    @property
+    def plain(self) -> bool:
+        """Whether a model is run once, as in training's validation."""
+        return self.tta == "none" and self.mc_dropout == 0
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a batch gave, all (B, 1, H, W) float32.
+
+    Attributes:
+        probability: mean over the passes.
+        attention: mean over the passes of the models that have one; zeros without any.
+        std: standard deviation of the probability over the passes; None of a single pass.
+        n_passes: how many.
+    """
+
+    probability: Tensor
+    attention: Tensor
+    std: Tensor | None
+    n_passes: int
+
+    @property
+    def entropy(self) -> Tensor:
+        """Of the mean probability, in bits: 0 where sure, 1 at 0.5."""
+        p = self.probability.clamp(1e-7, 1 - 1e-7)
+        return -(p * p.log2() + (1 - p) * (1 - p).log2())
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to show an image: mirrored or not, its side changed by so many strides."""
+
+    flip: bool = False
+    strides: int = 0
+
+
+def views_of(tta: Tta, side: int) -> list[View]:
+    """The views of images of a side (px); the first is the image itself."""
+    if tta == "none":
+        return [View()]
+    if tta == "flip":
+        return [View(), View(flip=True)]
+    step = max(1, round(SCALE_STEP * side / STRIDE))
+    strides = [0, -step, step] if side > step * STRIDE else [0, step]
+    return [View(flip, change) for change in strides for flip in (False, True)]
+
+
+class Predictor(nn.Module):
+    """Runs the models of an ensemble over every view and averages.
+
+    Where images have another size than those of training, the models still see that of training:
+    a nodule of 10 px at 256 x 256 is one of 20 px at 512 x 512, a size that a network may never
+    have met. The images are scaled down antialiased (or up), the maps back bilinearly.
+
+    Args:
+        models: one or more, of one image size.
+        options: which passes.
+        size: side of the squares that they were trained on, px; None: they take any.
+
+    Raises:
+        ConfigError: MC dropout of a model without dropout.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[SegmentationModel],
+        options: PassOptions | None = None,
+        size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.models = nn.ModuleList(models)
+        self.options = options or PassOptions()
+        self.has_attention = any(model.has_attention for model in models)
+        if self.options.mc_dropout and not all(map(_dropouts, models)):
+            raise ConfigError(
+                f"mc_dropout={self.options.mc_dropout}: the model has no dropout, so that every "
+                "pass would be the same; use tta=flip, or an ensemble"
+            )
+
+    def forward(self, xray: Tensor, drr: Tensor, keys: Sequence[str]) -> Maps:
+        """Predict a batch (B, 1, H, W).
+
+        Args:
+            xray, drr: standardised as in training.
+            keys: a name a case; with the seed it fixes the dropout.
+        """
+        height, width = xray.shape[-2:]
+        side = self.size
+        if side is None or (height, width) == (side, side):
+            return self._predict(xray, drr, keys)
+        assert height == width, f"expected square images, got {height} x {width}"
+        maps = self._predict(_resized(xray, side, side), _resized(drr, side, side), keys)
+        return Maps(
+            _resized(maps.probability, height, width),
+            _resized(maps.attention, height, width),
+            None if maps.std is None else _resized(maps.std, height, width),
+            maps.n_passes,
+        )
+
+    def _predict(self, xray: Tensor, drr: Tensor, keys: Sequence[str]) -> Maps:
+        mean: Tensor | None = None
+        spread = torch.zeros_like(xray, dtype=torch.float32)
+        attention = torch.zeros_like(spread)
+        count = n_attention = 0
+        for probability, seen, has_attention in self._passes(xray, drr, keys):
+            count += 1
+            if mean is None:
+                mean = probability
+            else:  # Welford: the passes themselves are not kept
+                delta = probability - mean
+                mean = mean + delta / count
+                spread += delta * (probability - mean)
+            if has_attention:
+                n_attention += 1
+                attention += seen
+        assert mean is not None
+        attention = attention / max(n_attention, 1)
+        std = (spread.clamp_min(0) / count).sqrt() if count > 1 else None
+        return Maps(mean, attention, std, count)
+
+    def _passes(
+        self, xray: Tensor, drr: Tensor, keys: Sequence[str]
+    ) -> Iterator[tuple[Tensor, Tensor, bool]]:
+        """(probability, attention, whether that means anything) of each pass."""
+        n = self.options.mc_dropout
+        for member, module in enumerate(self.models):
+            assert isinstance(module, SegmentationModel)
+            for view in views_of(self.options.tta, max(xray.shape[-2:])):
+                if not n:
+                    yield (*_look(module, xray, drr, view), module.has_attention)
+                for draw in range(n):
+                    key = f"{member}/{view.flip}/{view.strides}/{draw}"
+                    maps = self._dropped(module, xray, drr, view, keys, key)
+                    yield (*maps, module.has_attention)
+
+    def _dropped(
+        self,
+        model: SegmentationModel,
+        xray: Tensor,
+        drr: Tensor,
+        view: View,
+        keys: Sequence[str],
+        which: str,
+    ) -> tuple[Tensor, Tensor]:
+        """One pass with dropout, case by case, so that a batch's company changes no draw."""
+        parts = []
+        for index, key in enumerate(keys):
+            one = slice(index, index + 1)
+            with dropout_on(model, derive_seed("mc_dropout", self.options.seed, key, which)):
+                parts.append(_look(model, xray[one], drr[one], view))
+        probability, attention = zip(*parts, strict=True)
+        return torch.cat(probability), torch.cat(attention)
+
+
+@contextmanager
+def dropout_on(model: nn.Module, seed: int) -> Iterator[None]:
+    """Dropout as in training, drawn from a seed; nothing else of the model or torch changes."""
+    layers = [layer for layer in _dropouts(model) if not layer.training]
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    for layer in layers:
+        layer.train()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        for layer in layers:
+            layer.eval()
+
+
+def predictor_of(
+    members: Sequence[LoadedCheckpoint], options: PassOptions | None = None
+) -> Predictor:
+    """The models that the checkpoints name, with their weights.
+
+    Raises:
+        CheckpointError: weights of another model than the checkpoint's configuration names.
+        ConfigError: MC dropout of a model without dropout; scaled views of one of fixed size.
+    """
+    from attnseg.models import build_model
+
+    models = []
+    for member in members:
+        config = member.config
+        network = getattr(config.model, "network", {})
+        if options is not None and options.tta == "flip_scale" and "img_size" in network:
+            raise ConfigError(
+                f"tta=flip_scale: {network.get('_target_')} takes images of one size only; "
+                "use tta=flip"
+            )
+        model = build_model(config.model, config.attention, load_weights=False)
+        member.load_into(model)
+        models.append(model)
+    return Predictor(models, options, members[0].config.data.size)
+
+
+def threshold_of(members: Sequence[LoadedCheckpoint], given: float | None) -> float:
+    """The one given, else the checkpoint's own; of an ensemble, the mean of its members'."""
+    if given is not None:
+        return given
+    return sum(member.threshold for member in members) / len(members)
+
+
+def _look(model: SegmentationModel, xray: Tensor, drr: Tensor, view: View) -> tuple[Tensor, Tensor]:
+    """Probability and attention of one view, back on the grid of the images."""
+    height, width = xray.shape[-2:]
+    if view.strides:
+        change = view.strides * STRIDE
+        xray, drr = (_resized(image, height + change, width + change) for image in (xray, drr))
+    if view.flip:
+        xray, drr = xray.flip(-1), drr.flip(-1)
+    output = model(xray, drr)
+    probability, attention = output.mask_logits.float().sigmoid(), output.attention.float()
+    if view.flip:
+        probability, attention = probability.flip(-1), attention.flip(-1)
+    if view.strides:
+        probability = _resized(probability, height, width)
+        attention = _resized(attention, height, width)
+    return probability, attention
+
+
+def _resized(image: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(
+        image, (height, width), mode="bilinear", align_corners=False, antialias=True
+    )
+
+
+def _dropouts(model: nn.Module) -> list[nn.Module]:
+    """The layers that drop something."""
+    layers = [layer for layer in model.modules() if isinstance(layer, _DROPOUT)]
+    return [
+        layer for layer in layers if float(getattr(layer, "probability", getattr(layer, "p", 0)))
+    ]
