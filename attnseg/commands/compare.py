@@ -87,11 +87,11 @@ def _refuse_nothing(found: Gathered) -> None:
 def _compare(config: CompareConfig, found: Gathered, command: str) -> int:
     from attnseg.commands.compare_measure import measured_runs
     from attnseg.commands.compare_terminal import print_study
+    from attnseg.files import make_folder
     from attnseg.reports.compare.heatmap import heat_keys
     from attnseg.reports.compare.page import Report, write_comparison
     from attnseg.reports.compare.pairing import Sampling, choose_baselines, compare_pairs
     from attnseg.reports.compare.study import build_study
-    from attnseg.runs.files import make_folder
 
     folder = Path(config.output_dir) if config.output_dir else _beside(config.runs)
     runs, problems = measured_runs(found.runs, config, measure=False)

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"  - {line}", file=sys.stderr)
     print(f"{summary.n_projected} projected, {summary.n_skipped} were done before")
     if config.mask is None and summary.n_rows:
-        print("no masks were given: fill the manifest's mask column before training on it")
+        print("no masks were given: the manifest lists the cases as unlabelled")
     if summary.sheet is not None:
         print(f"contact sheet: {summary.sheet}")
     if summary.manifest is not None:

@@ -41,8 +41,8 @@ def main(argv: Sequence[str]) -> int:
         )
 
     from attnseg.commands.measure import results_home
+    from attnseg.files import make_folder
     from attnseg.runs.checkpoints import load_checkpoints
-    from attnseg.runs.files import make_folder
     from attnseg.runs.identity import run_name
 
     members = load_checkpoints(config.checkpoint)
@@ -66,8 +66,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _export_graph(config: ExportConfig, members: Sequence[LoadedCheckpoint], output: Path) -> int:
     from attnseg.export.graph import export_graph
+    from attnseg.files import write_json
     from attnseg.prediction.predictor import predictor_of
-    from attnseg.runs.files import write_json
 
     assert config.format != "safetensors"
     predictor = predictor_of(members)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attnseg.commands.compose import compose
 from attnseg.config import AnyData, EvaluateConfig, validate
 from attnseg.errors import ConfigError, DataError
-from attnseg.runs.files import make_folder
+from attnseg.files import make_folder
 from attnseg.runs.identity import defining_keys
 
 if TYPE_CHECKING:

@@ -41,12 +41,12 @@ def main(argv: Sequence[str]) -> int:
     config = compose_checked("predict", arguments, PredictConfig)
 
     from attnseg.commands.measure import device_of
+    from attnseg.files import make_folder
     from attnseg.prediction.batches import BatchRunner
     from attnseg.prediction.inputs import find_items
     from attnseg.prediction.predictor import PassOptions, predictor_of, threshold_of
     from attnseg.prediction.session import settings_of
     from attnseg.runs.checkpoints import load_checkpoints
-    from attnseg.runs.files import make_folder
 
     members = load_checkpoints(config.checkpoint)
     predictor = predictor_of(members, PassOptions(config.tta, config.mc_dropout, config.seed))

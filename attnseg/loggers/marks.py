@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from attnseg.runs.files import write_json
+from attnseg.files import write_json
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import read_ledger
 

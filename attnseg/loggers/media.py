@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attnseg.files import write_atomically, write_text
 from attnseg.reports.overlays import OverlayCase
 from attnseg.reports.style import HEAT
-from attnseg.runs.files import write_atomically, write_text
 from attnseg.runs.folder import RunFolder
 
 Array = npt.NDArray[np.uint8]

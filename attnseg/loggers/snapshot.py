@@ -8,8 +8,8 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from attnseg.files import write_json, write_text
 from attnseg.paths import conf_dir
-from attnseg.runs.files import write_json, write_text
 from attnseg.runs.folder import RunFolder
 
 

@@ -14,11 +14,11 @@ from attnseg import __version__
 from attnseg.config import PredictConfig
 from attnseg.data.radiograph import Radiograph, Window, read_radiograph
 from attnseg.errors import DataError
+from attnseg.files import write_json
 from attnseg.prediction import files
 from attnseg.prediction.grid import Prepared, on_grid, prepare
 from attnseg.prediction.inputs import Item
 from attnseg.prediction.lesions import Lesion, find_lesions, top_score
-from attnseg.runs.files import write_json
 
 BOTH, ALONE = "xray+drr", "xray_only"
 _SAID = {BOTH: "X-ray and DRR", ALONE: "no DRR: the X-ray alone served both pathways"}

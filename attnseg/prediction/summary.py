@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from attnseg.files import write_atomically, write_json
 from attnseg.prediction.files import read_result
 from attnseg.prediction.lesions import COLUMNS
-from attnseg.runs.files import write_atomically, write_json
 
 IMAGE_COLUMNS = (
     "case",

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from attnseg.errors import DataError
+from attnseg.files import write_json
 from attnseg.reports.cases import CLASSES, classify_case
 from attnseg.reports.charts import draw_case_charts
 from attnseg.reports.curves import Phase, draw_curves, phases_of, read_rows, series
 from attnseg.reports.diagnosis import Finding
 from attnseg.reports.html import Picture, embed, render
 from attnseg.reports.style import TARGETS, as_float, number
-from attnseg.runs.files import write_json
 from attnseg.runs.ledger import Row
 
 _LAST_EPOCHS = 5

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import CheckpointError, ConfigError
+from attnseg.files import write_atomically, write_text
 from attnseg.pretrained import means_pretrained, pretrained_file
-from attnseg.runs.files import write_atomically, write_text
 from attnseg.runs.folder import RunFolder
 
 KEY = "attnseg"  # where a checkpoint keeps what is ours: config, identity, threshold, data record

@@ -30,10 +30,10 @@ from attnseg.errors import (
     UserError,
     WriteError,
 )
+from attnseg.files import make_folder
 from attnseg.loggers import close
 from attnseg.metrics.collection import ValidationMetrics
 from attnseg.module import AttnSegModule
-from attnseg.runs.files import make_folder
 from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_foreign
 from attnseg.runs.group import first_of_group
 from attnseg.runs.identity import identified, run_identity, run_name

@@ -18,7 +18,7 @@ from typing import Any
 
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import ConfigError
-from attnseg.runs.files import remove_temporaries, write_json, write_text
+from attnseg.files import remove_temporaries, write_json, write_text
 from attnseg.runs.identity import defining_part, differences, run_identity, run_name
 
 

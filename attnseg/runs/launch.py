@@ -10,7 +10,7 @@ import yaml
 
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import FAILED, USER_MISTAKE, ConfigError, UserError
-from attnseg.runs.files import make_folder, write_text
+from attnseg.files import make_folder, write_text
 from attnseg.runs.folder import RunFolder, folder_of
 from attnseg.runs.group import FELL, die_with_launcher, first_of_group, group, run_group
 from attnseg.runs.identity import identified

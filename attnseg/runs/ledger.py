@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from attnseg.runs.files import write_text
+from attnseg.files import write_text
 
 Row = dict[str, str]
 _FIRST = ("epoch", "phase", "step")

@@ -27,7 +27,7 @@ from attnseg.commands.compose import compose_checked  # noqa: E402
 from attnseg.config import AnyData, DataCommandConfig  # noqa: E402
 from attnseg.data.readers import build_source, sound_cases  # noqa: E402
 from attnseg.errors import DataError, UserError  # noqa: E402
-from attnseg.runs.files import write_text  # noqa: E402
+from attnseg.files import write_text  # noqa: E402
 from experiments.lidc_data import defects, figures, floors, tables  # noqa: E402
 from experiments.lidc_data.cases import (  # noqa: E402
     Studied,

@@ -277,7 +277,7 @@ def test_no_header_gets_into_an_output(tmp_path: Path, capsys: pytest.CaptureFix
             assert secret not in content.lower(), f"{secret!r} in {path}"
     rows = _rows(out)
     assert len({row["patient"] for row in rows}) == 1
-    assert sorted(bool(row["mask"]) for row in rows) == [False, True]
+    assert sorted(row["mask"] == "unlabelled" for row in rows) == [False, True]
     assert _drr(*words, *SMALL, "patient=header") == 0
     assert {row["patient"] for row in _rows(out)} == {"PID-4711"}
 
@@ -305,12 +305,16 @@ def test_a_cut_off_nodule_is_told(chests: Path, capsys: pytest.CaptureFixture[st
     assert "no ray meets nodule" in capsys.readouterr().err
 
 
-def test_without_masks_the_manifest_says_unknown(
+def test_without_masks_the_manifest_says_unlabelled(
     chests: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _drr(f"ct={chests}/ct", f"out={chests}/out", *SMALL, "write=[]") == 0
-    assert "fill the manifest's mask column" in capsys.readouterr().out
-    assert {row["mask"] for row in _rows(chests / "out")} == {""}
+    assert "lists the cases as unlabelled" in capsys.readouterr().out
+    assert {row["mask"] for row in _rows(chests / "out")} == {"unlabelled"}
+    source = ManifestSource(ManifestDataConfig(name="manifest", root=str(chests / "out")))
+    assert not source.cases()
+    listed = [case.case_id for case in source.unlabelled()]
+    assert listed == [row["case"] for row in _rows(chests / "out")]
 
 
 def _read_only(folder: Path) -> None:

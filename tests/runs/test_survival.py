@@ -19,9 +19,9 @@ import yaml
 from attnseg.callbacks.interruption import Interruption
 from attnseg.config import TrainConfig
 from attnseg.errors import FAILED, INTERRUPTED, ConfigError, WriteError
+from attnseg.files import write_atomically, write_text
 from attnseg.runs import launch as launch_module
 from attnseg.runs.checkpoints import read_checkpoint
-from attnseg.runs.files import write_atomically, write_text
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.launch import launch

@@ -21,7 +21,7 @@ from attnseg.data.annotations.mask_volume import read_mask_volume
 from attnseg.data.annotations.nodule import Annotations
 from attnseg.data.annotations.volume import annotations_to_volume, label_nodules, write_volume
 from attnseg.errors import ConfigError, DataError, UserError
-from attnseg.runs.files import make_folder
+from attnseg.files import make_folder
 
 Format = Literal["lidc_xml", "contours", "luna16", "lidc_table", "mask"]
 _VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")

@@ -34,7 +34,7 @@ from attnseg.data.readers.manifest_rows import NEEDED, NO_LESION, OPTIONAL
 from attnseg.data.readers.manifest_rows import UNLABELLED as NO_MASK
 from attnseg.data.splits import SPLIT_NAMES, make_splits
 from attnseg.errors import ConfigError, DataError, UserError
-from attnseg.runs.files import make_folder, remove_temporaries, write_json, write_text
+from attnseg.files import make_folder, remove_temporaries, write_json, write_text
 
 CARD = "DATA_CARD.json"
 _PARTS = (IMAGES, MASKS, UNLABELLED)

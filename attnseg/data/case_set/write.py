@@ -23,7 +23,7 @@ from scipy import ndimage
 from attnseg.data.case import Case, CaseImages, Source, Spacing
 from attnseg.data.images import Picture, read_image, read_mask, write_image
 from attnseg.errors import DataError
-from attnseg.runs.files import write_json
+from attnseg.files import write_json
 
 STATE = ".build"
 IMAGES, MASKS, UNLABELLED = "images", "masks", "unlabelled"

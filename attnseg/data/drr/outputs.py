@@ -34,7 +34,7 @@ from attnseg.data.drr.views import Projection
 from attnseg.data.drr.volume import Array, Volume
 from attnseg.data.images import write_image
 from attnseg.errors import ConfigError
-from attnseg.runs.files import make_folder, write_json, write_text
+from attnseg.files import make_folder, write_json, write_text
 
 PROJECTOR_VERSION = 1
 """To be raised with every change of what a configuration gives: done cases are then redone."""
@@ -134,7 +134,7 @@ def _write_view(
         "projector_version": PROJECTOR_VERSION,
     }
     write_json(folder / f"{stem}.json", sidecar)
-    mask = f"{job.case}/{files['mask']}" if "mask" in files else ""
+    mask = f"{job.case}/{files['mask']}" if "mask" in files else "unlabelled"
     return {
         "case": stem,
         "patient": job.patient,

@@ -32,7 +32,7 @@ def draw_sheet(out: Path, rows: Sequence[dict[str, str]], n: int) -> Path:
         row = rows[int(pick)]
         axis.imshow(read_image(out / row["drr"]).pixels, cmap="gray")
         title = "mask unknown"
-        if row["mask"]:
+        if row["mask"] != "unlabelled":
             title = "no nodule"
             mask = read_mask(out / row["mask"]).pixels if row["mask"] != "none" else np.zeros(1)
             if mask.any():

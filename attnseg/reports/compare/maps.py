@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from attnseg.files import write_atomically
 from attnseg.reports.overlays import OverlayCase
-from attnseg.runs.files import write_atomically
 
 FILE = "maps.npz"
 _GREY = ("xray", "drr")  # shown between two percentiles: 8 bits are more than a screen has

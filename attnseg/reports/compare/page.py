@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attnseg.files import write_text
 from attnseg.reports.compare.courses import draw_metric_curves, draw_schedules
 from attnseg.reports.compare.heatmap import draw_heatmap
 from attnseg.reports.compare.pairing import Comparison
@@ -24,7 +25,6 @@ from attnseg.reports.compare.tables import (
     to_markdown,
 )
 from attnseg.reports.html import embed, render
-from attnseg.runs.files import write_text
 
 _CAPTIONS = {
     "curves": (

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from attnseg.config import LauncherConfig, TrainConfig
 from attnseg.errors import FAILED, INTERRUPTED, ConfigError
-from attnseg.runs.files import make_folder, write_text
+from attnseg.files import make_folder, write_text
 from attnseg.runs.sweep.engine import launch_jobs, refuse_missing, threads_of_a_job
 from attnseg.runs.sweep.record import DONE, Job, SweepRecord
 from attnseg.runs.sweep.table import Watcher, live_table

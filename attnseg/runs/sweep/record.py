@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from attnseg.config import SweepMembership, TrainConfig
 from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE
-from attnseg.runs.files import write_json
+from attnseg.files import write_json
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
 from attnseg.runs.sweep.names import job_name

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from attnseg.config import LauncherConfig, OptunaSweepConfig, Space, TrainConfig, TrialConfig
 from attnseg.errors import ConfigError
-from attnseg.runs.files import make_folder
+from attnseg.files import make_folder
 from attnseg.runs.sweep.jobs import Runner, conclude, stopping_on_signals
 from attnseg.runs.sweep.names import job_name
 from attnseg.runs.sweep.record import Job, SweepRecord

@@ -17,7 +17,7 @@ import yaml
 
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, UserError
-from attnseg.runs.files import write_json, write_text
+from attnseg.files import write_json, write_text
 from attnseg.runs.folder import RunFolder, now
 from attnseg.runs.identity import run_identity, run_name
 

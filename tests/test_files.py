@@ -8,7 +8,7 @@ from typing import IO
 
 import pytest
 
-from attnseg.runs.files import write_atomically, write_json
+from attnseg.files import write_atomically, write_json
 
 
 def test_a_failed_write_leaves_the_old_content_and_no_rubbish(tmp_path: Path) -> None:
