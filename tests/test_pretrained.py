@@ -18,6 +18,7 @@ from attnseg.runs.folder import RunFolder
 from tests.prediction.helpers import as_integers, phantom_images, write_dicom
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared" / "data" / "lidc_drr" / "LIDC_LDRI"
 
 
 @pytest.fixture
@@ -97,3 +98,29 @@ def test_the_wheel_holds_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyP
     wanted = {"attnseg/pretrained/small.safetensors", "attnseg/pretrained/small.yaml"}
     assert wanted | {"attnseg/conf/predict.yaml"} <= names
     assert not any(name.startswith("tests/") for name in names)
+
+
+def test_the_shipped_weights_are_small_whole_and_nobodys_paths() -> None:
+    path = pretrained_file("pretrained")
+    assert path.stat().st_size <= 8_000_000
+    assert path.with_suffix(".yaml").is_file()
+    assert (path.parent / "MODEL_CARD.md").is_file()
+    checkpoint = load_checkpoint("pretrained")
+    assert checkpoint.config.data.name == "lidc_drr"
+    assert checkpoint.config.data.root is None
+    assert "/work" not in path.with_suffix(".yaml").read_text()
+    assert b"/work/" not in path.read_bytes()[:100_000]  # the header: configuration and record
+    assert len(checkpoint.data_record["train_patients"]) > 300
+    assert 0.0 < checkpoint.threshold < 1.0
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real DRRs are not at {SHARED}")
+def test_the_shipped_weights_find_what_their_card_says(tmp_path: Path) -> None:
+    words = ["checkpoint=pretrained", "data=lidc_drr", f"data.root={SHARED}", "split=val"]
+    words += ["accelerator=cpu", "n_pictures=0", f"output_dir={tmp_path}"]
+    assert main(["evaluate", *words]) == 0
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert (found["n_cases"], found["n_positive"]) == (89, 82)
+    assert found["n_cases_seen_in_training"] == 0
+    assert found["dice_positive"] == pytest.approx(0.119, abs=0.005)
+    assert found["attention_gt_overlap"] == pytest.approx(0.545, abs=0.01)
