@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -85,3 +86,17 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NaN is a programmer's error, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def replace_folder(folder: Path, place: Path) -> None:
+    """Move a folder to its place; between the two steps nothing is there, never half of it.
+
+    What was at `place` is first renamed to `<folder>-old`, beside the new one, and then removed.
+    """
+    if place.exists():
+        old = folder.with_name(f"{folder.name}-old")
+        place.rename(old)
+        folder.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        folder.rename(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,19 @@ def detector(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> RunF
     words = ("data.n_cases=16", "schedule.total_epochs=6", "optim.lr=3e-3", "logger=none")
     assert fit(configure(folder.path, *words)) == 0
     return folder
+
+
+_LOCALE = locale.setlocale(locale.LC_ALL)
+
+
+def restore_locale() -> None:
+    """ITK's DICOM writer, which makes fixtures, leaves the process in the C locale: ASCII."""
+    locale.setlocale(locale.LC_ALL, _LOCALE)
+
+
+@pytest.fixture(autouse=True)
+def _own_locale() -> None:
+    restore_locale()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -195,3 +195,20 @@ def _refuse_non_finite(values: npt.NDArray[Any], path: Path) -> None:
     count = int((~np.isfinite(values)).sum())
     if count:
         raise DataError(f"{path}: {count} pixels are NaN or infinite")
+
+
+def read_header(path: Path) -> Any:
+    """SimpleITK's reader of a file, its header read and its pixels not.
+
+    Raises:
+        DataError: it cannot be decoded.
+    """
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        raise DataError(f"{path}: cannot be decoded; it is truncated, or no image") from None
+    return reader

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnseg.data.case import Spacing
-from attnseg.data.images import read_image
+from attnseg.data.images import read_header, read_image
 from attnseg.errors import ConfigError, DataError
 
 Kind = Literal["dicom", "volume", "picture"]
@@ -121,14 +121,7 @@ def need_pydicom() -> Any:
 
 
 def _geometry(path: Path) -> Geometry:
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        raise DataError(f"{path}: cannot be decoded; it is truncated, or no image") from None
+    reader = read_header(path)
     spacing = reader.GetSpacing()
     if min(spacing) <= 0:
         raise DataError(f"{path}: its spacing is {spacing[0]:g}; mend its header")

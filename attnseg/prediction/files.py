@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from attnseg.data.case import Spacing
 from attnseg.data.radiograph import Geometry
+from attnseg.files import replace_folder
 
 RESULT = "result.json"  # written last: a folder that has it is whole
 _PREFIX = ".writing-"
@@ -28,18 +29,11 @@ _FAST = 2  # of zlib: 9 takes ten times as long for a tenth of the bytes
 def case_folder(place: Path) -> Iterator[Path]:
     """A folder to write a case into; it is at `place` afterwards, or nothing has changed."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    token = uuid.uuid4().hex[:8]
-    temporary = place.with_name(f"{_PREFIX}{token}")
+    temporary = place.with_name(f"{_PREFIX}{uuid.uuid4().hex[:8]}")
     temporary.mkdir()
     try:
         yield temporary
-        if place.exists():
-            old = place.with_name(f"{_PREFIX}{token}-old")
-            place.rename(old)
-            temporary.rename(place)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            temporary.rename(place)
+        replace_folder(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

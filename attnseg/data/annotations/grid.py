@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attnseg.data.images import read_header
 from attnseg.errors import DataError
 
 _UNEVEN = 0.1  # share by which the distance of two slices may differ from the others
@@ -76,14 +77,7 @@ def read_grid(path: Path) -> Grid:
         return _read_series(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        raise DataError(f"{path}: cannot be decoded; it is truncated, or no image") from None
+    reader = read_header(path)
     size = tuple(int(side) for side in reader.GetSize())
     if len(size) != 3 or min(size) < 1:
         shown = " x ".join(map(str, size))
@@ -135,15 +129,8 @@ def _read_series(folder: Path) -> Grid:
 
 
 def _header(path: Path) -> Any:
-    """A DICOM file's header; the pixels, which ITK's series reader would read, stay unread."""
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        raise DataError(f"{path}: cannot be decoded; it is truncated, or no image") from None
+    """A slice's header; ITK's series reader would read the pixels, too."""
+    reader = read_header(path)
     if len(reader.GetSize()) != 3:
         raise DataError(f"{path}: is no slice of a CT")
     return reader

@@ -34,14 +34,14 @@ from attnseg.data.drr.views import Projection
 from attnseg.data.drr.volume import Array, Volume
 from attnseg.data.images import write_image
 from attnseg.errors import ConfigError
-from attnseg.files import make_folder, write_json, write_text
+from attnseg.files import make_folder, replace_folder, write_json, write_text
 
 PROJECTOR_VERSION = 1
 """To be raised with every change of what a configuration gives: done cases are then redone."""
 
 COLUMNS = ("case", "patient", "xray", "drr", "mask", "spacing", "scan", "view")
 THICKNESS_UNIT_MM = 0.01
-_TEMPORARY = (".writing-", ".old-")
+_TEMPORARY = ".writing-"
 _SHAPING = {
     "projection", "masks", "series", "check_hu", "bits", "write",
 }  # fmt: skip
@@ -79,7 +79,7 @@ def write_case(
     projections: Sequence[Projection],
 ) -> list[dict[str, str]]:
     """Write a case beside its place, then move it there; returns its rows of the manifest."""
-    folder = out / f"{_TEMPORARY[0]}{job.case}-{os.getpid()}"
+    folder = out / f"{_TEMPORARY}{job.case}-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -89,7 +89,7 @@ def write_case(
         files = sorted(path.name for path in folder.iterdir())
         record = {"key": recipe_key(config, job), "rows": rows, "files": files}
         write_json(folder / "case.json", record)
-        _replace(folder, out / job.case)
+        replace_folder(folder, out / job.case)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -214,17 +214,6 @@ def refuse_foreign(out: Path, jobs: Sequence[Job], inputs: Sequence[Path]) -> No
 
 def _has_content(folder: Path) -> bool:
     return not folder.is_dir() or any(folder.iterdir())
-
-
-def _replace(folder: Path, place: Path) -> None:
-    """Move a folder to its place; between the two steps the case is not there, never half."""
-    if place.exists():
-        old = place.with_name(f"{_TEMPORARY[1]}{place.name}-{os.getpid()}")
-        place.rename(old)
-        folder.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        folder.rename(place)
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

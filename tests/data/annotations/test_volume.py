@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import locale
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from attnseg.data.annotations.combine import votes_needed
 from attnseg.data.annotations.grid import Grid, read_grid
 from attnseg.data.annotations.volume import annotations_to_volume, label_nodules, write_volume
 from attnseg.errors import ConfigError, DataError
+from tests.conftest import restore_locale
 from tests.data.annotations.formats import ring
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -237,7 +237,6 @@ def test_what_is_no_ct(tmp_path: Path) -> None:
 def dicom_series(folder: Path, n: int, series: str = "1.2.99") -> Path:
     """A CT as a scanner stores it, a file a slice, written highest slice first."""
     folder.mkdir(parents=True, exist_ok=True)
-    before = locale.setlocale(locale.LC_ALL)
     for k in reversed(range(n)):
         image = sitk.GetImageFromArray(np.full((1, 12, 16), k, np.int16))
         image.SetSpacing((0.5, 0.5, 2.0))
@@ -256,5 +255,5 @@ def dicom_series(folder: Path, n: int, series: str = "1.2.99") -> Path:
             image.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{series}-{n - k:03d}.dcm"))
         writer.Execute(image)
-    locale.setlocale(locale.LC_ALL, before)  # ITK's DICOM writer leaves the process in C
+    restore_locale()
     return folder

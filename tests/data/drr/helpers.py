@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from attnseg.commands.compose import compose
 from attnseg.config.drr import ProjectionConfig
 from attnseg.data.drr.volume import Volume
+from tests.conftest import restore_locale
 
 Array = np.ndarray[Any, Any]
 
@@ -113,4 +114,5 @@ def write_series(
             one.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{uid}_{(7 * number) % 23:03d}_{number}.dcm"))
         writer.Execute(one)
+    restore_locale()
     return folder
