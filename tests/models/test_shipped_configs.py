@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 from pydantic import BaseModel, TypeAdapter
 
 from attnseg.config import AnyModel, AttentionConfig, DualPathwayConfig
@@ -22,8 +23,12 @@ ATTENTION = sorted((CONF / "attention").glob("*.yaml"))
 
 
 def read(path: Path) -> dict[str, Any]:
+    """An option's content, upon that of the options which its defaults name."""
     content: dict[str, Any] = yaml.safe_load(path.read_text())
-    return content
+    bases = [read(path.with_name(f"{n}.yaml")) for n in content.pop("defaults", []) if n[0] != "_"]
+    merged = OmegaConf.to_container(OmegaConf.merge(*bases, content))
+    assert isinstance(merged, dict)
+    return {str(key): value for key, value in merged.items()}
 
 
 def unsaid(section: BaseModel, said: dict[str, Any], at: str = "") -> list[str]:

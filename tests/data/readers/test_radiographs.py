@@ -140,7 +140,9 @@ def test_a_root_that_is_no_jsrt(tmp_path: Path) -> None:
 
 
 def test_node21_s_boxes(tmp_path: Path) -> None:
-    source = _node21(node21(tmp_path))
+    folder = tmp_path / "below" / "set"
+    folder.mkdir(parents=True)
+    source = _node21(node21(folder))
     assert isinstance(source, Source)
     assert source.problems() == []
     cases = source.cases()
@@ -150,10 +152,10 @@ def test_node21_s_boxes(tmp_path: Path) -> None:
     assert images.mask[30:42, 21:37].all()
     assert images.mask.sum() == 12 * 16
     assert not source.load(cases[0]).mask.any()
-    round_one = _node21(tmp_path, mask="ellipse")
+    round_one = _node21(folder, mask="ellipse")
     assert round_one.load(cases[1]).mask.sum() < 12 * 16
     assert round_one.fingerprint(cases[1]) != source.fingerprint(cases[1])
-    assert _node21(tmp_path.parent).cases() == cases  # the folder around will do
+    assert _node21(tmp_path).cases() == cases  # the folder around will do
 
 
 def test_node21_s_problems_come_at_once(tmp_path: Path) -> None:
