@@ -15,6 +15,8 @@ from attnseg.errors import ConfigError, DataError
 
 _ENDINGS = (*VOLUMES, *PICTURES, *DICOMS)
 _ROLE = re.compile(r"[-_. ]?(x-?ray|cxr|drr)$", re.IGNORECASE)
+_COMPANION = re.compile(r"^(.+)_(mask|labels|thickness)$", re.IGNORECASE)
+_SHEET = "contact_sheet.png"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ def find_items(
     """List the images, in order of their paths, each with its name and its DRR.
 
     Args:
-        images: files, folders (searched to their depths) or globs.
+        images: files, folders (searched to their depths) or globs. Of a folder, what lies beside
+            its image as `<image>_mask` (also _labels, _thickness) is left out, and so is a
+            contact sheet: `attnseg drr` and the layout of lidc_drr have such.
         drr: likewise; paired by name, whatever ending and whichever of _xray, _cxr, _drr follow
             it; one image and one DRR need no names. Images among the DRRs are no X-rays.
         out: where results go: not searched.
@@ -94,8 +98,11 @@ def _find(spec: str | Sequence[str], key: str, out: Path) -> list[Path]:
         if path.is_dir():
             # Results are no images, not even where they go into the images' own folder.
             results = out.resolve() if out.resolve() != path.resolve() else out.resolve() / "cases"
-            files = (p for p in sorted(path.rglob("*")) if p.is_file())
+            files = [p for p in sorted(path.rglob("*")) if p.is_file()]
+            bases = {(p.parent, _role_free(p)) for p in files if not _COMPANION.match(stem(p))}
             for file in files:
+                if _is_companion(file, bases):
+                    continue
                 if results in file.resolve().parents:
                     continue
                 if not _hidden(file, path) and kind_of(file):
@@ -108,6 +115,14 @@ def _find(spec: str | Sequence[str], key: str, out: Path) -> list[Path]:
         else:
             raise ConfigError(f"{key}={one}: no such file or folder")
     return list(found)
+
+
+def _is_companion(file: Path, bases: set[tuple[Path, str]]) -> bool:
+    """Whether it is the mask of an image beside it, or the like."""
+    match = _COMPANION.match(stem(file))
+    if match is None:
+        return file.name == _SHEET
+    return (file.parent, _ROLE.sub("", match[1]).lower()) in bases
 
 
 def _hidden(file: Path, root: Path) -> bool:

@@ -81,3 +81,17 @@ def test_nothing_there_is_told(tmp_path: Path) -> None:
         find_items(f"{tmp_path}/no", None, tmp_path / "out")
     with pytest.raises(DataError, match="no image found"):
         find_items(str(tmp_path), None, tmp_path / "out")
+
+
+def test_masks_beside_their_images_are_no_radiographs(tmp_path: Path) -> None:
+    for name in (
+        *("p0/p0_AP_drr.png", "p0/p0_AP_mask.png", "p0/p0_AP_labels.png", "p0/p0_AP_thickness.png"),
+        *("contact_sheet.png", "a_drr.png", "a_drr_mask.png", "alone_mask.png"),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    items = find_items(str(tmp_path), None, tmp_path / "out")
+    assert [item.name for item in items] == ["a_drr", "alone_mask", "p0_AP_drr"]
+    # Whoever names a file means it.
+    named = find_items(str(tmp_path / "a_drr_mask.png"), None, tmp_path / "out")
+    assert [item.name for item in named] == ["a_drr_mask"]
