@@ -12,16 +12,20 @@ from attnseg.config.base import Channels, Fraction, Norm, Positive, Section
 class EncoderConfig(Section):
     """The feature pyramid of a pathway."""
 
-    name: Literal["light", "resnet18", "resnet50"] = "light"
+    name: Literal["light", "resnet18", "resnet50", "efficientnet_lite0"] = "light"
     channels: Channels = [8, 32, 64, 96, 128]  # light only: strides 2, 4, 8, ...
     blocks: Positive = 1  # light only: residual blocks a stage
     norm: Norm = "group"  # light only: group norm is the same on one process and on many
-    weights: str | None = None  # resnet only: a local TorchXRayVision or torchvision state dict
+    # resnet: a local TorchXRayVision or torchvision state dict; efficientnet_lite0: imagenet, a file
+    weights: str | None = None
 
     @model_validator(mode="after")
     def _weights_have_a_network(self) -> EncoderConfig:
         if self.weights is not None and self.name == "light":
-            raise ValueError("weights: the light encoder reads none; choose model=resnet18 or 50")
+            raise ValueError(
+                "weights: the light encoder reads none; choose model=efficientnet_lite0, resnet18 "
+                "or resnet50"
+            )
         return self
 
 

@@ -54,7 +54,7 @@ class DualPathwayModel(SegmentationModel):
         self.has_attention = self.attention is not None
         levels = len(self.xray_encoder.channels)
         self.fusion = AttentionFusion(config.fusion, levels) if self.has_attention else None
-        norm = config.encoder.norm if config.encoder.name == "light" else "group"
+        norm = "group" if config.encoder.name.startswith("resnet") else config.encoder.norm
         self.decoder = Decoder(
             self.xray_encoder.channels,
             config.decoder_channels,

