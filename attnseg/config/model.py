@@ -16,7 +16,7 @@ class EncoderConfig(Section):
     channels: Channels = [8, 32, 64, 96, 128]  # light only: strides 2, 4, 8, ...
     blocks: Positive = 1  # light only: residual blocks a stage
     norm: Norm = "group"  # light only: group norm is the same on one process and on many
-    # resnet: a local TorchXRayVision or torchvision state dict; efficientnet_lite0: imagenet, a file
+    # A local state dict: of TorchXRayVision or torchvision, of EfficientNet (or `imagenet`).
     weights: str | None = None
 
     @model_validator(mode="after")

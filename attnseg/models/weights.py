@@ -79,7 +79,12 @@ def read_resnet_weights(path: str | Path, expected: Mapping[str, Tensor]) -> Pre
     from_torchxrayvision = conv1 is not None and conv1.ndim == 4 and conv1.shape[1] == 1
     if conv1 is not None and conv1.ndim == 4 and conv1.shape[1] == 3:
         given["conv1.weight"] = conv1.sum(dim=1, keepdim=True)
-    _check(path, given, expected, "choose the encoder (resnet18, resnet50) that the file was saved from")
+    _check(
+        path,
+        given,
+        expected,
+        "choose the encoder (resnet18, resnet50) that the file was saved from",
+    )
     return PretrainedResNet(
         state={key: given[key] for key in expected if key in given},
         nodule=_nodule_row(given) if from_torchxrayvision else None,
