@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnseg.commands.measure import Job, device_of, measure, overlay_case, prepare, trained_model
+from attnseg.commands.measure import Job, device_of, measure, overlay_case, prepare
 from attnseg.config import CompareConfig
 from attnseg.errors import UserError
 from attnseg.reports.compare.evaluations import (
@@ -93,6 +93,7 @@ def _keep_maps(job: Job, case_ids: Sequence[str], path: Path) -> None:
     from attnseg.data.loader import eval_loader
     from attnseg.data.sampling import EvalSampler
     from attnseg.evaluation import EvaluatedCase, evaluate_batches
+    from attnseg.prediction.predictor import predictor_of
     from attnseg.reports.compare.maps import write_maps
     from attnseg.reports.overlays import OverlayCase
 
@@ -111,7 +112,7 @@ def _keep_maps(job: Job, case_ids: Sequence[str], path: Path) -> None:
     def keep(seen: EvaluatedCase) -> None:
         kept.append(overlay_case(seen, threshold))
 
-    model, device = trained_model(job.checkpoint), device_of(job.config.accelerator)
+    model, device = predictor_of(job.members, job.passes), device_of(job.config.accelerator)
     evaluate_batches(model, loader, threshold=threshold, device=device, on_case=keep)
     write_maps(kept, path)
 

@@ -17,7 +17,6 @@ from attnseg.runs.identity import defining_keys
 
 if TYPE_CHECKING:
     from attnseg.evaluation import EvaluatedCase, EvaluationResult
-    from attnseg.models.output import SegmentationModel
     from attnseg.prediction.predictor import PassOptions
     from attnseg.reports.overlays import OverlayCase
     from attnseg.runs.checkpoints import LoadedCheckpoint
@@ -196,15 +195,6 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
     if n_seen:
         print(f"note: {n_seen} of {len(result.cases)} cases are of patients it was trained on")
     return result
-
-
-def trained_model(checkpoint: LoadedCheckpoint) -> SegmentationModel:
-    """The model that a checkpoint's configuration names, with its weights."""
-    from attnseg.models import build_model
-
-    model = build_model(checkpoint.config.model, checkpoint.config.attention, load_weights=False)
-    checkpoint.load_into(model)
-    return model
 
 
 def _same_data(job: Job) -> bool:

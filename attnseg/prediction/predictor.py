@@ -223,21 +223,28 @@ def predictor_of(
         CheckpointError: weights of another model than the checkpoint's configuration names.
         ConfigError: MC dropout of a model without dropout; scaled views of one of fixed size.
     """
-    from attnseg.models import build_model
-
-    models = []
     for member in members:
-        config = member.config
-        network = getattr(config.model, "network", {})
+        network = getattr(member.config.model, "network", {})
         if options is not None and options.tta == "flip_scale" and "img_size" in network:
             raise ConfigError(
                 f"tta=flip_scale: {network.get('_target_')} takes images of one size only; "
                 "use tta=flip"
             )
-        model = build_model(config.model, config.attention, load_weights=False)
-        member.load_into(model)
-        models.append(model)
+    models = [trained_model(member) for member in members]
     return Predictor(models, options, members[0].config.data.size)
+
+
+def trained_model(checkpoint: LoadedCheckpoint) -> SegmentationModel:
+    """The model that a checkpoint's configuration names, with its weights.
+
+    Raises:
+        CheckpointError: weights of another model than the configuration names.
+    """
+    from attnseg.models import build_model
+
+    model = build_model(checkpoint.config.model, checkpoint.config.attention, load_weights=False)
+    checkpoint.load_into(model)
+    return model
 
 
 def threshold_of(members: Sequence[LoadedCheckpoint], given: float | None) -> float:

@@ -11,13 +11,12 @@ import torch
 import yaml
 
 from attnseg.cli import main
-from attnseg.commands.measure import trained_model
 from attnseg.errors import ConfigError
 from attnseg.export import graph
 from attnseg.export.graph import SUFFIX
 from attnseg.models import build_model
 from attnseg.models.output import DualPathwayOutput
-from attnseg.prediction.predictor import Predictor
+from attnseg.prediction.predictor import Predictor, trained_model
 from attnseg.runs.checkpoints import load_checkpoint
 from attnseg.runs.folder import RunFolder
 from tests.conftest import configure
