@@ -22,7 +22,8 @@ from attnseg.data.cache import Decoded, DecodedCache
 from attnseg.data.case import Case
 from attnseg.data.sampling import SampleKey, nodule_generator, patch_corner, sample_generator
 from attnseg.data.synthetic import LocationPrior, Nodule, draw_nodules
-from attnseg.data.transforms import Window, draw_augmentation, full_window, render
+from attnseg.data.transforms import draw_augmentation, render
+from attnseg.data.window import Window, full_window
 
 Sample = dict[str, Any]
 
@@ -127,7 +128,7 @@ def _with_nodules(mask: npt.NDArray[np.uint8], nodules: Sequence[Nodule]) -> npt
     """The mask with synthetic nodules in it; the mask itself where there are none."""
     if not nodules:
         return mask
-    both = mask.astype(np.float32)
+    both = mask.copy()
     for nodule in nodules:
-        nodule.add(np.zeros_like(both), both, (0, 0))
-    return both.astype(np.uint8)
+        nodule.mark(both)
+    return both

@@ -12,12 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from attnseg.config import SyntheticConfig
+from attnseg.data.window import Window, full_window
 
 Floats = npt.NDArray[np.float32]
 
@@ -41,26 +43,29 @@ class Nodule:
     profile: Floats
     outline: npt.NDArray[np.bool_]
 
-    def add(self, image: Floats, mask: Floats, origin: tuple[int, int]) -> None:
-        """Add what lies inside a region to its image and mask, both (H, W), in place.
+    def brighten(self, image: Floats, origin: tuple[int, int] = (0, 0)) -> None:
+        """Add what lies inside a region to its image (H, W), in place.
 
         Args:
             image: standardised grey values.
-            mask: 0/1.
             origin: the region's (top, left) in the coordinates of `top` and `left`.
         """
-        row, column = self.top - origin[0], self.left - origin[1]
-        height, width = self.profile.shape
-        rows = slice(max(row, 0), max(min(row + height, image.shape[0]), 0))
-        columns = slice(max(column, 0), max(min(column + width, image.shape[1]), 0))
-        if rows.start >= rows.stop or columns.start >= columns.stop:
-            return
-        own = (
-            slice(rows.start - row, rows.stop - row),
-            slice(columns.start - column, columns.stop - column),
-        )
-        image[rows, columns] += self.profile[own]
-        np.maximum(mask[rows, columns], self.outline[own], out=mask[rows, columns])
+        region, own = self._overlap(image.shape, origin)
+        image[region] += self.profile[own]
+
+    def mark(self, mask: npt.NDArray[Any], origin: tuple[int, int] = (0, 0)) -> None:
+        """Set the outline to 1 in a region's 0/1 mask (H, W), in place; as `brighten`."""
+        region, own = self._overlap(mask.shape, origin)
+        mask[region][self.outline[own]] = 1
+
+    def _overlap(
+        self, shape: tuple[int, ...], origin: tuple[int, int]
+    ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Where nodule and region meet, in the region's coordinates and in the nodule's own."""
+        height, width = self.outline.shape
+        place = Window(self.top - origin[0], self.left - origin[1], height, width)
+        top, left, rows, columns = place.content(shape)
+        return place.overlap(shape), (slice(top, top + rows), slice(left, left + columns))
 
 
 class LocationPrior:
@@ -78,8 +83,8 @@ class LocationPrior:
             rows, columns = np.nonzero(mask)
             if not len(rows):
                 continue
-            top, left = _offset(mask.shape, size)
-            cells = (rows + top) * _CELLS // size, (columns + left) * _CELLS // size
+            square = full_window(mask.shape, size)
+            cells = (rows - square.top) * _CELLS // size, (columns - square.left) * _CELLS // size
             # Every case counts the same, however large its nodules are.
             np.add.at(counts, cells, 1.0 / len(rows))
         density = ndimage.gaussian_filter(counts + counts[:, ::-1], sigma=1.5)
@@ -93,9 +98,10 @@ class LocationPrior:
         cell, within = rng.random(), rng.random(2)
         index = int(np.searchsorted(self._cumulative, cell * self._cumulative[-1], side="right"))
         row, column = divmod(min(index, _CELLS**2 - 1), _CELLS)
-        top, left = _offset(shape, self._size)
+        square = full_window(shape, self._size)
         scale = self._size / _CELLS
-        return (row + within[0]) * scale - top, (column + within[1]) * scale - left
+        place = (row + within[0]) * scale + square.top, (column + within[1]) * scale + square.left
+        return float(place[0]), float(place[1])
 
 
 def draw_nodules(
@@ -159,12 +165,5 @@ def _nodule(
 
 
 def _touches(nodule: Nodule, mask: npt.NDArray[np.uint8]) -> bool:
-    height, width = nodule.outline.shape
-    rows = slice(max(nodule.top, 0), max(nodule.top + height, 0))
-    columns = slice(max(nodule.left, 0), max(nodule.left + width, 0))
-    return bool(mask[rows, columns].any())
-
-
-def _offset(shape: tuple[int, ...], size: int) -> tuple[int, int]:
-    """Where an image lies in the square it is centred in; as `transforms.full_window`."""
-    return (size - shape[0]) // 2, (size - shape[1]) // 2
+    place = Window(nodule.top, nodule.left, *nodule.outline.shape)
+    return bool(mask[place.overlap(mask.shape)].any())

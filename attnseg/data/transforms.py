@@ -20,45 +20,9 @@ from scipy import ndimage
 from attnseg.config import AugmentConfig
 from attnseg.data.cache import Decoded
 from attnseg.data.synthetic import Nodule
+from attnseg.data.window import Window
 
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle in an image's own pixel coordinates; it may reach beyond the image."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def grown(self, margin: int) -> Window:
-        """The window with `margin` px more on every side."""
-        return Window(
-            self.top - margin, self.left - margin, self.height + 2 * margin, self.width + 2 * margin
-        )
-
-    def overlap(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
-        """The part of an image of that shape that the window shows."""
-        rows = slice(max(self.top, 0), max(min(self.top + self.height, shape[0]), 0))
-        columns = slice(max(self.left, 0), max(min(self.left + self.width, shape[1]), 0))
-        return rows, columns
-
-    def content(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-        """(top, left, height, width) of the image's part, in the window's coordinates."""
-        rows, columns = self.overlap(shape)
-        return (
-            rows.start - self.top,
-            columns.start - self.left,
-            rows.stop - rows.start,
-            columns.stop - columns.start,
-        )
-
-
-def full_window(shape: tuple[int, ...], size: int) -> Window:
-    """The square of side `size` with an image of that shape at its centre."""
-    return Window(-((size - shape[0]) // 2), -((size - shape[1]) // 2), size, size)
 
 
 @dataclass(frozen=True)
@@ -203,12 +167,14 @@ def render(
     rng = rng if rng is not None else np.random.default_rng(0)
     mask = case.mask[shown].astype(np.float32)
     origin = shown[0].start, shown[1].start
+    for nodule in nodules:
+        nodule.mark(mask, origin)
     for channel, (pixels, change) in enumerate(
         ((case.xray, augmentation.xray), (case.drr, augmentation.drr))
     ):
         standard = _standardised(pixels[shown], case.mean[channel], case.std[channel])
         for nodule in nodules:
-            nodule.add(standard, mask, origin)
+            nodule.brighten(standard, origin)
         canvas[(channel, *inside)] = change(standard, rng)
     canvas[(2, *inside)] = mask
     return augmentation.geometry(torch.from_numpy(canvas), window.width)

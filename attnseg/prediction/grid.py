@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from attnseg.data.cache import Decoded, decode_images
 from attnseg.data.case import CaseImages, Spacing
 from attnseg.data.resize import fitted_shape, match_grid, resize_image
-from attnseg.data.transforms import Window, full_window, render
+from attnseg.data.transforms import render
+from attnseg.data.window import Window, full_window
 from attnseg.errors import DataError
 
 Image = npt.NDArray[np.float32]

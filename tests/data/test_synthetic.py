@@ -70,10 +70,8 @@ def test_no_synthetic_nodule_overlaps_a_real_one() -> None:
     nodules = drawn(config, mask=mask)
     assert 0 < len(nodules) < len(drawn(config))
     for nodule in nodules:
-        both = mask.astype(np.float32)
-        nodule.add(np.zeros_like(both), both, (0, 0))
-        outlined = np.zeros_like(both)
-        nodule.add(np.zeros_like(both), outlined, (0, 0))
+        outlined = np.zeros_like(mask)
+        nodule.mark(outlined)
         assert not (outlined * mask).any()
 
 
@@ -103,9 +101,11 @@ def test_a_part_of_an_image_gets_the_part_of_the_nodule(
     shape = np.ones((9, 7))
     nodule = Nodule(top, left, shape.astype(np.float32), shape > 0)
     image, mask = np.zeros((100, 110), np.float32), np.zeros((100, 110), np.float32)
-    nodule.add(image, mask, (0, 0))
+    nodule.brighten(image)
+    nodule.mark(mask)
     part, part_mask = np.zeros((50, 60), np.float32), np.zeros((50, 60), np.float32)
-    nodule.add(part, part_mask, origin)
+    nodule.brighten(part, origin)
+    nodule.mark(part_mask, origin)
     window = (slice(origin[0], origin[0] + 50), slice(origin[1], origin[1] + 60))
     np.testing.assert_array_equal(part, image[window])
     np.testing.assert_array_equal(part_mask, mask[window])

@@ -18,11 +18,10 @@ from attnseg.data.transforms import (
     Augmentation,
     Geometry,
     Intensity,
-    Window,
     draw_augmentation,
-    full_window,
     render,
 )
+from attnseg.data.window import Window, full_window
 
 
 def _decoded(drr: np.ndarray, mask: np.ndarray | None = None) -> Decoded:

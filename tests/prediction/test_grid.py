@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from attnseg.data.cache import decode_images
 from attnseg.data.case import CaseImages
-from attnseg.data.transforms import full_window, render
+from attnseg.data.transforms import render
+from attnseg.data.window import full_window
 from attnseg.errors import DataError
 from attnseg.prediction.grid import Canvas, on_grid, prepare, tile_windows
 
