@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from attnseg.data.tables import read_table
+from attnseg.errors import DataError
 
 
 class Cells:
@@ -60,6 +64,25 @@ class Cells:
             self.wrong(f"{key} is {text!r}; it is rated from 1 to 5")
             return None
         return int(text)
+
+
+def read_cells(path: Path, columns: Sequence[str], problems: list[str]) -> list[tuple[int, Cells]]:
+    """Every row of a table by its line; what is wrong with one goes to `problems`.
+
+    Raises:
+        DataError: there is no such file.
+        ConfigError: it is no table, or a column is missing.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    rows = read_table(path, columns)
+    return [(line, Cells(row, f"{path}, line {line}", problems)) for line, row in rows]
+
+
+def refuse_rows(path: Path, problems: Sequence[str]) -> None:
+    """Raise DataError with every problem of a table's rows, where there is one."""
+    if problems:
+        raise DataError(f"{path}: has rows that cannot be understood:", problems)
 
 
 def repeated(keys: Sequence[str], line_of: Callable[[int], str]) -> list[str]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from attnseg.data.annotations.cells import Cells, repeated
+from attnseg.data.annotations.cells import read_cells, refuse_rows, repeated
 from attnseg.data.annotations.nodule import Annotations, Ball, Nodule
-from attnseg.data.tables import read_table
-from attnseg.errors import DataError
 
 _COLUMNS = ("annotation_id", "scan_id", "x_px", "y_px", "z_mm", "max_diam_mm")
 
@@ -24,20 +22,17 @@ def read_lidc_table(path: Path) -> dict[str, Annotations]:
         DataError: the file is missing, or lists every row that cannot be understood.
         ConfigError: a column is missing.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    rows = read_table(path, _COLUMNS)
-    names = [row["annotation_id"] for _, row in rows]
-    problems = repeated(names, lambda place: f"{path}, line {rows[place][0]}")
+    problems: list[str] = []
+    rows = read_cells(path, _COLUMNS, problems)
+    names = [cells.text("annotation_id") for _, cells in rows]
+    problems += repeated(names, lambda place: f"{path}, line {rows[place][0]}")
     nodules: dict[str, list[Nodule]] = defaultdict(list)
-    for line, row in rows:
-        cells = Cells(row, f"{path}, line {line}", problems)
-        scan, name = cells.text("scan_id"), cells.text("annotation_id")
+    for (_, cells), name in zip(rows, names, strict=True):
+        scan = cells.text("scan_id")
         x, y = (cells.number(key, least=0.0) for key in ("x_px", "y_px"))
         ball = Ball((x, y, cells.number("z_mm")), cells.positive("max_diam_mm"), in_pixels=True)
         subtlety, malignancy = cells.rating("subtlety"), cells.rating("malignancy")
         if cells.ok:
             nodules[scan].append(Nodule(name, ball, None, subtlety, malignancy))
-    if problems:
-        raise DataError(f"{path}: has rows that cannot be understood:", problems)
+    refuse_rows(path, problems)
     return {scan: Annotations(tuple(found)) for scan, found in nodules.items()}

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from attnseg.data.annotations.cells import Cells
+from attnseg.data.annotations.cells import read_cells, refuse_rows
 from attnseg.data.annotations.nodule import Annotations, Ball, Nodule
-from attnseg.data.tables import read_table
-from attnseg.errors import DataError
 
 _COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
 
@@ -25,19 +23,15 @@ def read_luna16(path: Path) -> dict[str, Annotations]:
         DataError: the file is missing, or lists every row that cannot be understood.
         ConfigError: a column is missing.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
     problems: list[str] = []
     nodules: dict[str, list[Nodule]] = defaultdict(list)
-    for line, row in read_table(path, _COLUMNS):
-        cells = Cells(row, f"{path}, line {line}", problems)
+    for line, cells in read_cells(path, _COLUMNS, problems):
         series = cells.text("seriesuid")
         x, y, z = (cells.number(key) for key in _COLUMNS[1:4])
         ball = Ball((x, y, z), cells.positive("diameter_mm"))
         if cells.ok:
             nodules[series].append(Nodule(f"line {line}", ball))
-    if problems:
-        raise DataError(f"{path}: has rows that cannot be understood:", problems)
+    refuse_rows(path, problems)
     return {
         series: Annotations(tuple(found), series_uid=series) for series, found in nodules.items()
     }

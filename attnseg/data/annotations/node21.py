@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from attnseg.data.annotations.cells import Cells
+from attnseg.data.annotations.cells import read_cells, refuse_rows
 from attnseg.data.annotations.nodule import Box, Nodule
-from attnseg.data.tables import read_table
-from attnseg.errors import DataError
 
 _COLUMNS = ("img_name", "label", "height", "width", "x", "y")
 
@@ -25,13 +23,10 @@ def read_node21(path: Path) -> dict[str, tuple[Nodule, ...]]:
         DataError: the file is missing, or lists every row that cannot be understood.
         ConfigError: a column is missing.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
     problems: list[str] = []
     nodules: dict[str, list[Nodule]] = defaultdict(list)
     clear: set[str] = set()
-    for line, row in read_table(path, _COLUMNS):
-        cells = Cells(row, f"{path}, line {line}", problems)
+    for line, cells in read_cells(path, _COLUMNS, problems):
         name, label = cells.text("img_name"), cells.number("label")
         if cells.ok and label not in (0.0, 1.0):
             cells.wrong(f"label is {label:g}; 1 is a nodule and 0 an image without one")
@@ -47,6 +42,5 @@ def read_node21(path: Path) -> dict[str, tuple[Nodule, ...]]:
     for name in sorted(clear):
         if nodules[name]:
             problems.append(f"{path}: {name} has rows with label 0 and with label 1; keep one kind")
-    if problems:
-        raise DataError(f"{path}: has rows that cannot be understood:", problems)
+    refuse_rows(path, problems)
     return {name: tuple(found) for name, found in nodules.items()}
