@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnseg.commands.measure import Job, device_of, measure, overlay_case, prepare
+from attnseg.commands.measure import Job, measure, prepare
+from attnseg.commands.pictures import maps_of
 from attnseg.config import CompareConfig
 from attnseg.errors import UserError
 from attnseg.reports.compare.evaluations import (
@@ -53,7 +54,7 @@ def _complete(
     record: RunRecord, evaluation: Evaluation | None, config: CompareConfig, place: str
 ) -> Evaluation:
     """The run's evaluation with the maps of the wanted cases, made where it is missing."""
-    from attnseg.reports.compare.maps import FILE, read_maps
+    from attnseg.reports.compare.maps import FILE, read_maps, write_maps
     from attnseg.reports.compare.pictures import wanted_cases
 
     job: Job | None = None
@@ -67,7 +68,8 @@ def _complete(
     fresh = path.is_file() and not older_than_best(path, record)
     kept = read_maps(path) if fresh and job is None else {}
     if any(case_id not in kept for case_id in wanted) and record.folder.best.is_file():
-        _keep_maps(job or _job(record, config), [*kept, *wanted], path)
+        job = job or _job(record, config)
+        write_maps(maps_of(job, [*kept, *wanted], job.checkpoint.threshold), path)
     return evaluation
 
 
@@ -84,37 +86,6 @@ def _job(record: RunRecord, config: CompareConfig) -> Job:
     if config.batch_size:
         words.append(f"batch_size={config.batch_size}")
     return prepare("evaluate", words)
-
-
-def _keep_maps(job: Job, case_ids: Sequence[str], path: Path) -> None:
-    """Run the model over these cases once more and keep their images beside cases.csv."""
-    from attnseg.data.datamodule import AttnSegDataModule
-    from attnseg.data.dataset import CaseDataset
-    from attnseg.data.loader import eval_loader
-    from attnseg.data.sampling import EvalSampler
-    from attnseg.evaluation import EvaluatedCase, evaluate_batches
-    from attnseg.prediction.predictor import predictor_of
-    from attnseg.reports.compare.maps import write_maps
-    from attnseg.reports.overlays import OverlayCase
-
-    module = AttnSegDataModule(job.data, job.checkpoint.config.seed)
-    cases = [case for case in module.cases(job.config.split) if case.case_id in set(case_ids)]
-    loader = eval_loader(
-        CaseDataset(cases, module.cache),
-        EvalSampler(len(cases), rank=0, world_size=1),
-        batch_size=1,
-        num_workers=0,
-        pin_memory=False,
-    )
-    kept: list[OverlayCase] = []
-    threshold = job.checkpoint.threshold
-
-    def keep(seen: EvaluatedCase) -> None:
-        kept.append(overlay_case(seen, threshold))
-
-    model, device = predictor_of(job.members, job.passes), device_of(job.config.accelerator)
-    evaluate_batches(model, loader, threshold=threshold, device=device, on_case=keep)
-    write_maps(kept, path)
 
 
 def _quoted(path: Path) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,8 @@ from attnseg.files import make_folder
 from attnseg.runs.identity import defining_keys
 
 if TYPE_CHECKING:
-    from attnseg.evaluation import EvaluatedCase, EvaluationResult
+    from attnseg.evaluation import EvaluationResult
     from attnseg.prediction.predictor import PassOptions
-    from attnseg.reports.overlays import OverlayCase
     from attnseg.runs.checkpoints import LoadedCheckpoint
 
 
@@ -140,7 +138,7 @@ def _with(node: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, An
 
 
 def measure(job: Job, description: str | None = None) -> EvaluationResult:
-    """Run the model over the split; write metrics.json, cases.csv and overlays of both ends.
+    """Run the model over the split; write metrics.json, cases.csv and pictures of some cases.
 
     Args:
         job: what to measure.
@@ -152,6 +150,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
     """
     from rich.progress import track
 
+    from attnseg.commands.pictures import draw_gallery
     from attnseg.data.datamodule import AttnSegDataModule
     from attnseg.evaluation import evaluate_batches, write_results
     from attnseg.prediction.predictor import predictor_of, threshold_of
@@ -168,13 +167,11 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
     device = device_of(config.accelerator)
     make_folder(job.output_dir, "output_dir")
     threshold = threshold_of(job.members, config.threshold)
-    gallery = Gallery(config.n_pictures, threshold)
     result = evaluate_batches(
         model,
         track(loader, description=description or f"{config.split} split", total=len(loader)),
         threshold=threshold,
         device=device,
-        on_case=gallery.consider,
     )
     seen = {p for member in job.members for p in member.data_record.get("train_patients", [])}
     n_seen = sum(row["patient_id"] in seen for row in result.cases)
@@ -191,7 +188,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         about["members"] = [str(member.path) for member in job.members]
         about |= {"tta": config.tta, "mc_dropout": config.mc_dropout, "seed": config.seed}
     write_results(result, job.output_dir, about)
-    gallery.draw(job.output_dir)
+    draw_gallery(job, result.cases, threshold)
     if n_seen:
         print(f"note: {n_seen} of {len(result.cases)} cases are of patients it was trained on")
     return result
@@ -225,51 +222,3 @@ def device_of(accelerator: str) -> str:
             f"accelerator={accelerator}: this machine has none for torch; use accelerator=cpu"
         ) from None
     return device
-
-
-def overlay_case(seen: EvaluatedCase, threshold: float) -> OverlayCase:
-    """An evaluated case as the pictures take it."""
-    from attnseg.reports.overlays import OverlayCase
-
-    return OverlayCase(
-        case_id=seen.row["case_id"],
-        xray=seen.xray,
-        drr=seen.drr,
-        mask=seen.mask,
-        attention=seen.attention,
-        probability=seen.probability,
-        threshold=threshold,
-        metrics={k: v for k, v in seen.row.items() if isinstance(v, float)},
-        content=seen.content,
-    )
-
-
-@dataclass
-class Gallery:
-    """Keeps the worst and the best positive cases by Dice as a pass goes by: bounded memory."""
-
-    size: int
-    threshold: float
-    _best: list[tuple[float, int, OverlayCase]] = field(default_factory=list)
-    _worst: list[tuple[float, int, OverlayCase]] = field(default_factory=list)
-    _seen: int = 0
-
-    def consider(self, seen: EvaluatedCase) -> None:
-        """Look at one case."""
-        if not seen.row["n_mask_pixels"] or not self.size:
-            return
-        self._seen += 1
-        case = overlay_case(seen, self.threshold)
-        for heap, sign in ((self._best, 1.0), (self._worst, -1.0)):
-            heapq.heappush(heap, (sign * seen.row["dice"], self._seen, case))
-            if len(heap) > (self.size + 1) // 2:
-                heapq.heappop(heap)
-
-    def draw(self, folder: Path) -> None:
-        """Write overlays/best.png and overlays/worst.png."""
-        from attnseg.reports.overlays import draw_overlays
-
-        for name, heap in (("best", self._best), ("worst", self._worst)):
-            cases = [case for _, _, case in sorted(heap, key=lambda item: -item[0])]
-            if cases:
-                draw_overlays(cases, folder / "overlays" / f"{name}.png", f"{name} cases by Dice")

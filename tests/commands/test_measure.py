@@ -11,6 +11,7 @@ import pytest
 
 from attnseg.cli import main
 from attnseg.commands.measure import merge_data
+from attnseg.commands.pictures import chosen_cases
 from attnseg.models import build_model
 from attnseg.runs.checkpoints import export_safetensors, load_checkpoint
 from attnseg.runs.folder import RunFolder
@@ -81,7 +82,8 @@ def test_evaluate_writes_every_promised_key(
     assert metrics["n_cases_seen_in_training"] == {"val": 0, "all": 4}[split]
     with (tmp_path / "cases.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == n_cases
-    assert (tmp_path / "overlays" / "worst.png").is_file()
+    pictures = {path.name for path in (tmp_path / "overlays").iterdir()}
+    assert pictures == {"best.png", "median.png", "worst.png"}
 
 
 def test_safetensors_give_the_same_figures(finished: RunFolder, tmp_path: Path) -> None:
@@ -155,3 +157,15 @@ def test_another_size_is_measured_at_but_the_model_sees_its_own(
     assert set(seen) == {64}
     with (tmp_path / "cases.csv").open() as stream:
         assert {row["height"] for row in csv.DictReader(stream)} == {"128"}
+
+
+def test_the_pictures_are_of_both_ends_and_of_the_middle() -> None:
+    dice = {"a": 0.1, "b": 0.9, "c": 0.5, "d": 0.0, "e": 0.4, "f": 0.8, "g": 0.2}
+    rows = [{"case_id": k, "n_mask_pixels": 9, "dice": v} for k, v in dice.items()]
+    rows.append({"case_id": "negative", "n_mask_pixels": 0, "dice": None})
+    chosen = chosen_cases(rows, 6)
+    assert chosen == {"best": ["b", "f"], "median": ["c", "e"], "worst": ["a", "d"]}
+    assert chosen_cases(rows, 1) == {"best": ["b"], "median": ["e"], "worst": ["d"]}
+    assert chosen_cases(rows, 99)["median"] == list("bfcegad")
+    assert not any(chosen_cases(rows, 0).values())
+    assert not any(chosen_cases(rows[-1:], 6).values())

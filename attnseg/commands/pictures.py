@@ -1,0 +1,91 @@
+"""Pictures of some cases of an evaluation: the model looks at them once more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attnseg.commands.measure import Job, device_of
+
+if TYPE_CHECKING:
+    from attnseg.evaluation import EvaluatedCase
+    from attnseg.reports.overlays import OverlayCase
+
+
+def draw_gallery(job: Job, rows: Sequence[Mapping[str, Any]], threshold: float) -> None:
+    """Write overlays/{best,median,worst}.png, a third of `n_pictures` each, positive cases by Dice.
+
+    Args:
+        job: what was measured; says where to write.
+        rows: of cases.csv, every case.
+        threshold: of the mask that is drawn.
+    """
+    from attnseg.reports.overlays import draw_overlays
+
+    groups = chosen_cases(rows, job.config.n_pictures)
+    wanted = list(dict.fromkeys(case_id for ids in groups.values() for case_id in ids))
+    shown = {case.case_id: case for case in maps_of(job, wanted, threshold)} if wanted else {}
+    for name, ids in groups.items():
+        if ids:
+            path = job.output_dir / "overlays" / f"{name}.png"
+            draw_overlays([shown[case_id] for case_id in ids], path, f"{name} cases by Dice")
+
+
+def chosen_cases(rows: Sequence[Mapping[str, Any]], n_pictures: int) -> dict[str, list[str]]:
+    """The ids of the best, the median and the worst positive cases by Dice, the best first."""
+    positive = [row for row in rows if row["n_mask_pixels"]]
+    ordered = [str(row["case_id"]) for row in sorted(positive, key=lambda row: -row["dice"])]
+    each = min(-(-n_pictures // 3), len(ordered))
+    middle = (len(ordered) - each) // 2
+    return {
+        "best": ordered[:each],
+        "median": ordered[middle : middle + each],
+        "worst": ordered[len(ordered) - each :],
+    }
+
+
+def maps_of(job: Job, case_ids: Sequence[str], threshold: float) -> list[OverlayCase]:
+    """Run the model over these cases of the job's split and keep their images."""
+    from attnseg.data.datamodule import AttnSegDataModule
+    from attnseg.data.dataset import CaseDataset
+    from attnseg.data.loader import eval_loader
+    from attnseg.data.sampling import EvalSampler
+    from attnseg.evaluation import evaluate_batches
+    from attnseg.prediction.predictor import predictor_of
+
+    module = AttnSegDataModule(job.data, job.checkpoint.config.seed, progress=False)
+    wanted = set(case_ids)
+    cases = [case for case in module.cases(job.config.split) if case.case_id in wanted]
+    loader = eval_loader(
+        CaseDataset(cases, module.cache),
+        EvalSampler(len(cases), rank=0, world_size=1),
+        batch_size=1,
+        num_workers=0,
+        pin_memory=False,
+    )
+    kept: list[OverlayCase] = []
+    evaluate_batches(
+        predictor_of(job.members, job.passes),
+        loader,
+        threshold=threshold,
+        device=device_of(job.config.accelerator),
+        on_case=lambda seen: kept.append(_overlay_case(seen, threshold)),
+    )
+    return kept
+
+
+def _overlay_case(seen: EvaluatedCase, threshold: float) -> OverlayCase:
+    """An evaluated case as the pictures take it."""
+    from attnseg.reports.overlays import OverlayCase
+
+    return OverlayCase(
+        case_id=seen.row["case_id"],
+        xray=seen.xray,
+        drr=seen.drr,
+        mask=seen.mask,
+        attention=seen.attention,
+        probability=seen.probability,
+        threshold=threshold,
+        metrics={k: v for k, v in seen.row.items() if isinstance(v, float)},
+        content=seen.content,
+    )
