@@ -1,18 +1,19 @@
-"""Pools the folds of a sweep: every case once, from the run that did not train on it.
+"""Pools the folds of sweeps: every case once, from the run that did not train on it.
 
-    python experiments/lidc_attention/table.py RUNS_FOLDER [data.root=...]
+    python experiments/folds_table.py RUNS_FOLDER... [--baseline none] [--folds 0 1 2] [--root DRRS]
 
 Measures each finished run on its validation fold where that has not been done, and prints means
-over all cases and paired differences to `attention=none`, with bootstrap intervals over patients.
+over all cases and paired differences to a baseline, with bootstrap intervals over patients.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import math
-import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -55,21 +56,40 @@ def mean(values: list[float]) -> float:
     return sum(kept) / len(kept) if kept else math.nan
 
 
+def name_of(settings: dict[str, Any]) -> str:
+    """A run's row: its network and its attention, the light encoder left unsaid."""
+    model = settings["model"]
+    if model["name"] == "monai":
+        return str(model["network"]["_target_"]).rpartition(".")[2]
+    encoder = model.get("encoder", {"name": model["name"]})
+    words = [] if encoder["name"] == "light" else [encoder["name"]]
+    words += [encoder["weights"]] if encoder.get("weights") else []
+    return " ".join([*words, settings["attention"]["name"]])
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    parser.add_argument("--baseline", default="none", help="the row that others are compared with")
+    parser.add_argument("--folds", nargs="*", type=int, help="only these")
+    parser.add_argument("--root", help="data.root, where it has moved")
+    return parser.parse_args()
+
+
 def main() -> None:
     """Print the tables."""
-    root, extra = Path(sys.argv[1]), sys.argv[2:]
+    args = arguments()
+    extra = [f"data.root={args.root}"] if args.root else []
     pooled: dict[str, Cases] = defaultdict(dict)
     folds: dict[str, list[int]] = defaultdict(list)
-    for config in sorted(root.glob("*/config.yaml")):
-        if not (config.parent / "report" / "report.html").exists():
-            continue  # unfinished
+    for config in sorted(path for root in args.runs for path in root.glob("*/config.yaml")):
         settings = yaml.safe_load(config.read_text())
-        model = settings["model"]
-        name = settings["attention"]["name"]
-        if model["name"] == "monai":
-            name = model["network"]["_target_"].rpartition(".")[2]
-        folds[name].append(settings["data"]["split"]["fold"])
-        pooled[name] |= cases_of(config.parent, extra)
+        fold = settings["data"]["split"]["fold"]
+        finished = (config.parent / "report" / "report.html").exists()
+        if finished and fold in (args.folds or [fold]):
+            folds[name_of(settings)].append(fold)
+            pooled[name_of(settings)] |= cases_of(config.parent, extra)
     print("| model | folds | positive cases |", " | ".join(METRICS), "|")
     print("|---" * (len(METRICS) + 3) + "|")
     for name, rows in pooled.items():
@@ -77,10 +97,10 @@ def main() -> None:
         n = sum(not math.isnan(number(row, "dice_positive")) for row in rows.values())
         shown = " | ".join("" if math.isnan(v) else f"{v:.3f}" for v in means)
         print(f"| {name} | {sorted(folds[name])} | {n} | {shown} |")
-    base = pooled["none"]
+    base = pooled[args.baseline]
     for name, rows in pooled.items():
         for metric in ("dice_positive", "seg_gt_overlap"):
-            both = [key for key in rows if key in base and name != "none"]
+            both = [key for key in rows if key in base and name != args.baseline]
             pairs = [(number(rows[k], metric) - number(base[k], metric), k) for k in both]
             kept = [(value, key) for value, key in pairs if not math.isnan(value)]
             if not kept:
@@ -88,7 +108,8 @@ def main() -> None:
             values = np.array([value for value, _ in kept])
             patients = [rows[key]["patient_id"] for _, key in kept]
             low, high = bootstrap_interval(values, patients)
-            print(f"{name} - none, {metric}: {values.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
+            difference = f"{values.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+            print(f"{name} - {args.baseline}, {metric}: {difference}, {len(values)} cases")
 
 
 if __name__ == "__main__":
