@@ -43,7 +43,7 @@ STAGES = (
 ORDERS = 3
 
 
-def stages(layout: str, root: Path, cache: Path, *, cold: bool) -> dict[str, float]:
+def stages(layout: str, root: Path, cache: Path, *, cold: bool, check: bool) -> dict[str, float]:
     """Seconds a stage, in this process."""
     from attnseg.commands.compose import compose_checked
     from attnseg.config import DataCommandConfig
@@ -65,7 +65,8 @@ def stages(layout: str, root: Path, cache: Path, *, cold: bool) -> dict[str, flo
     before = peak_mib()
     if cold:
         timed("decode into the cache", module.prepare_data)
-        timed("data check", lambda: check_data(config, progress=False))
+        if check:
+            timed("data check", lambda: check_data(config, progress=False))
         return seconds
     timed("split by patient", lambda: module.splits)
     timed("fingerprint of the set", lambda: module.fingerprint)
@@ -81,7 +82,12 @@ def stages(layout: str, root: Path, cache: Path, *, cold: bool) -> dict[str, flo
     timed("order of an epoch", orders)
     seconds["order of an epoch"] /= ORDERS
     cases = module.splits.train
-    timed("decoded cases read", lambda: [module.cache.get(case) for case in cases] and None)
+
+    def read() -> None:
+        for case in cases:
+            module.cache.get(case)
+
+    timed("decoded cases read", read)
     seconds["decoded cases read"] *= len(module.all_cases) / len(cases)
     seconds["_mib"], seconds["_mib_before"] = peak_mib(), before
     return seconds
@@ -99,7 +105,8 @@ def measure(args: argparse.Namespace, count: int, work: Path) -> dict[str, float
     root = writer(work / f"set-{count}", count, 32)
     found: dict[str, float] = {}
     for part in ("cold", "warm"):
-        flags = ["--layout", args.layout, "--part", part, str(root), str(work / f"cache-{count}")]
+        flags = ["--skip-check"] if args.skip_check else []
+        flags += ["--layout", args.layout, "--part", part, str(root), str(work / f"cache-{count}")]
         child = subprocess.run(
             [sys.executable, __file__, *flags], check=True, stdout=subprocess.PIPE, text=True
         )
@@ -114,12 +121,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--layout", choices=("manifest", "lidc_drr"), default="manifest")
+    parser.add_argument("--skip-check", action="store_true", help="leave out `data check`")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.part:
         part, root, cache = args.part
-        print(json.dumps(stages(args.layout, Path(root), Path(cache), cold=part == "cold")))
+        kind = {"cold": part == "cold", "check": not args.skip_check}
+        print(json.dumps(stages(args.layout, Path(root), Path(cache), **kind)))
         return
     from step_cost import machine
 
@@ -130,7 +139,7 @@ def main() -> None:
     print(
         f"{'microseconds a case':26}" + "".join(f"{n:>10,}" for n in rows) + f"{'last/first':>12}"
     )
-    for stage in STAGES:
+    for stage in (stage for stage in STAGES if stage in rows[first]):
         values = [row[stage] for row in rows.values()]
         ratio = rows[last][stage] / rows[first][stage]
         print(f"{stage:26}" + "".join(f"{value:10.1f}" for value in values) + f"{ratio:12.2f}")
