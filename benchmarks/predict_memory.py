@@ -1,11 +1,13 @@
-"""Does `attnseg predict` take more memory for more images? Images a second, and peak memory.
+"""Do `attnseg predict` and `attnseg evaluate` take more memory for more images?
 
     python benchmarks/predict_memory.py                  # 100 and 1,000 images
-    python benchmarks/predict_memory.py --counts 100 10000
+    python benchmarks/predict_memory.py --counts 100 1000 10000 --commands evaluate predict
 
 Each count is a process of its own, on a tiny untrained model (what is measured is everything
-around it): synthetic radiographs of 256 x 256 px as PNG, all outputs on. Prints the ratio of the
-peaks side by side; flat means a ratio near 1.
+around it). predict: synthetic radiographs of 256 x 256 px as PNG, all outputs on. evaluate:
+synthetic cases of 64 x 64 px with masks, the decoded cache empty; then once more, with the cache
+full. Prints images a second, CPU seconds, and the ratio of the peaks side by side; flat means a
+ratio near 1.
 """
 
 from __future__ import annotations
@@ -22,6 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from step_cost import machine  # noqa: E402
+
 SIZE = 256
 DISTINCT = 20  # pictures that differ; the rest are links to them
 TINY = (
@@ -34,8 +41,10 @@ TINY = (
 
 @dataclass(frozen=True)
 class Measured:
+    name: str
     count: int
     seconds: float
+    cpu_seconds: float
     peak_mib: float
 
 
@@ -65,37 +74,64 @@ def write_images(folder: Path, count: int) -> None:
         os.link(folder / f"{index % DISTINCT:05d}.png", folder / f"{index:05d}.png")
 
 
-def measure(checkpoint: Path, work: Path, count: int) -> Measured:
-    """Run the command as a user would, in a process of its own."""
+def predict(checkpoint: Path, work: Path, count: int) -> list[Measured]:
+    """`attnseg predict`, as a user would run it."""
     write_images(work / f"images-{count}", count)
-    words = [f"checkpoint={checkpoint}", f"images={work / f'images-{count}'}"]
-    words += [f"out={work / f'out-{count}'}", "accelerator=cpu"]
+    words = [f"images={work / f'images-{count}'}", f"out={work / f'out-{count}'}"]
+    return [run("predict", [*words, f"checkpoint={checkpoint}"], "predict", count)]
+
+
+def evaluate(checkpoint: Path, work: Path, count: int) -> list[Measured]:
+    """`attnseg evaluate`, first with an empty cache, then with a full one."""
+    from synthetic_set import write_manifest
+
+    root = write_manifest(work / f"set-{count}", count, 64)
+    words = [f"checkpoint={checkpoint}", "data=manifest", f"data.root={root}", "split=all"]
+    words += [f"output_dir={work / f'evaluated-{count}'}", f"data.cache_dir={work / 'cache'}"]
+    names = ("evaluate, decoding", "evaluate")
+    return [run("evaluate", words, name, count) for name in names]
+
+
+def run(command: str, words: list[str], name: str, count: int) -> Measured:
     started = time.perf_counter()
     child = subprocess.Popen(
-        [sys.executable, "-m", "attnseg", "predict", *words],
+        [sys.executable, "-m", "attnseg", command, *words, "accelerator=cpu"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(child.pid, 0)
     seconds = time.perf_counter() - started
-    assert os.waitstatus_to_exitcode(status) == 0, "predict failed"
+    assert os.waitstatus_to_exitcode(status) == 0, f"{command} failed"
     assert isinstance(usage, resource.struct_rusage)
-    return Measured(count, seconds, usage.ru_maxrss / 1024)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Measured(name, count, seconds, cpu, usage.ru_maxrss / 1024)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000])
-    counts = parser.parse_args().counts
+    parser.add_argument("--commands", choices=COMMANDS, nargs="+", default=["predict"])
+    args = parser.parse_args()
+    runs: list[Measured] = []
     with tempfile.TemporaryDirectory(prefix="predict-memory-") as folder:
         work = Path(folder)
         checkpoint = write_checkpoint(work / "tiny.safetensors")
-        runs = [measure(checkpoint, work, count) for count in counts]
-    print(f"{'images':>8} {'seconds':>9} {'images/s':>9} {'peak MiB':>9} {'ratio':>6}")
-    for run in runs:
-        rate, ratio = run.count / run.seconds, run.peak_mib / runs[0].peak_mib
-        print(f"{run.count:8d} {run.seconds:9.1f} {rate:9.1f} {run.peak_mib:9.0f} {ratio:6.3f}")
+        for command in args.commands:
+            for count in args.counts:
+                runs += COMMANDS[command](checkpoint, work, count)
+    print(f"{machine()}; load {os.getloadavg()[0]:.1f}\n")
+    head = ("images", "seconds", "images/s", "CPU s", "peak MiB", "ratio")
+    print(f"{'':20}" + "".join(f"{word:>10}" for word in head))
+    first: dict[str, float] = {}
+    for one in runs:
+        ratio = one.peak_mib / first.setdefault(one.name, one.peak_mib)
+        print(
+            f"{one.name:20}{one.count:10,}{one.seconds:10.1f}{one.count / one.seconds:10.1f}"
+            f"{one.cpu_seconds:10.1f}{one.peak_mib:10.0f}{ratio:10.3f}"
+        )
 
+
+COMMANDS = {"predict": predict, "evaluate": evaluate}
 
 if __name__ == "__main__":
     main()

@@ -12,45 +12,28 @@ import contextlib
 import hashlib
 import os
 import uuid
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from attnseg.data.case import Case, CaseImages, Source, Spacing
+from attnseg.data.case import Case, CaseImages, Source
 from attnseg.data.parallel import for_each
+from attnseg.data.record import (
+    CHECKSUM,
+    Decoded,
+    Head,
+    checksum,
+    decode,
+    encode,
+    map_record,
+    read_head,
+)
 from attnseg.data.resize import fit_images
 from attnseg.errors import ConfigError, DataError
 
 CACHE_VERSION = 1
-_CHECKSUM = "checksum"
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A case at the model's size, before padding; the arrays are read-only memory maps.
-
-    Attributes:
-        xray: (H, W) in the source's dtype (or float32); the longer side is the model's size.
-        drr: (H, W), like `xray`.
-        mask: (H, W) uint8, 0 or 1.
-        mean: of xray, drr over the whole image.
-        std: of xray, drr over the whole image, 1 where the image is constant.
-        n_foreground: mask pixels.
-        spacing: mm per pixel (row, column) at this size, None where unknown.
-    """
-
-    xray: npt.NDArray[Any]
-    drr: npt.NDArray[Any]
-    mask: npt.NDArray[np.uint8]
-    mean: tuple[float, float]
-    std: tuple[float, float]
-    n_foreground: int
-    spacing: Spacing | None
 
 
 def cache_folder(configured: str | None) -> Path:
@@ -61,7 +44,7 @@ def cache_folder(configured: str | None) -> Path:
 
 def decode_images(images: CaseImages, size: int) -> Decoded:
     """What the cache would hold of a case, without a cache: `attnseg predict` reads images once."""
-    return _decode(_encode(fit_images(images, size)))
+    return decode(encode(fit_images(images, size)))
 
 
 class DecodedCache:
@@ -77,9 +60,9 @@ class DecodedCache:
         self.source = source
         self.size = size
         self.folder = folder / "decoded" / f"v{CACHE_VERSION}"
-        self._paths: dict[str, Path] = {}
+        self._keys: dict[str, bytes] = {}  # digests, since 100,000 paths take 20 MB
+        self._heads: dict[str, Head] = {}
         self._trusted: set[str] = set()
-        self._layouts: dict[Path, tuple[np.dtype[np.void], tuple[int, ...], int]] = {}
 
     def get(self, case: Case) -> Decoded:
         """The decoded case, from disk where it is there and whole, else built and stored.
@@ -89,23 +72,37 @@ class DecodedCache:
             ConfigError: the cache cannot be written.
         """
         path = self._path(case)
-        record = self._read(case.case_id, path)
+        record = self._read(case, path)
         if record is None:
-            record = _encode(fit_images(_checked(self.source.load(case), case), self.size))
+            record = encode(fit_images(_checked(self.source.load(case), case), self.size))
+            self._heads.pop(case.case_id, None)
             self._write(path, record)
             self._trusted.add(case.case_id)
-        return _decode(record)
+        return decode(record)
+
+    def n_foreground(self, case: Case) -> int:
+        """Mask pixels of a case; of one that is on disk, the first page is read once a process.
+
+        Raises:
+            DataError, ConfigError: as `get`.
+        """
+        head = self._head(case)
+        return head.n_foreground if head is not None else self.get(case).n_foreground
 
     def warm(
         self, cases: Sequence[Case], *, workers: int | None = None, progress: bool = True
     ) -> None:
         """Build what is missing, in a few processes where there is much to do.
 
+        Of an entry that is there the first page and the size are looked at, so that a start does
+        not read the whole set; `get` compares the checksum when it reads the pixels, and builds
+        a damaged entry again.
+
         Raises:
             DataError: lists the problems of every case that cannot be decoded.
             ConfigError: the cache cannot be written.
         """
-        missing = [case for case in cases if self._read(case.case_id, self._path(case)) is None]
+        missing = [case for case in cases if self._head(case) is None]
         if not missing:
             return
         self._make_folder()
@@ -115,7 +112,6 @@ class DecodedCache:
         problems = [problem for found in results for problem in found]
         if problems:
             raise DataError("the data set has cases that cannot be used:", problems)
-        self._trusted.update(case.case_id for case in missing)
 
     def _build(self, case: Case) -> list[str]:
         try:
@@ -126,38 +122,39 @@ class DecodedCache:
 
     def _path(self, case: Case) -> Path:
         # A fingerprint asks the file system; once a process is enough.
-        path = self._paths.get(case.case_id)
-        if path is None:
+        digest = self._keys.get(case.case_id)
+        if digest is None:
             key = f"{self.source.fingerprint(case)}|{self.size}"
-            digest = hashlib.sha256(key.encode()).hexdigest()[:40]
-            path = self._paths[case.case_id] = self.folder / digest[:2] / f"{digest}.npy"
-        return path
+            digest = self._keys[case.case_id] = hashlib.sha256(key.encode()).digest()[:20]
+        name = digest.hex()
+        return self.folder / name[:2] / f"{name}.npy"
 
-    def _read(self, case_id: str, path: Path) -> npt.NDArray[np.void] | None:
+    def _head(self, case: Case) -> Head | None:
+        """What the first page of an entry tells, None where it is missing or damaged."""
+        head = self._heads.get(case.case_id)
+        if head is None:
+            try:
+                head = self._heads[case.case_id] = read_head(self._path(case))
+            except Exception:  # a damaged header can raise anything, from OSError to TokenError
+                return None
+        return head
+
+    def _read(self, case: Case, path: Path) -> npt.NDArray[np.void] | None:
         """The stored record, or None where it is missing or damaged."""
-        try:
-            record = self._map(path)
-            if case_id not in self._trusted:  # the checksum reads everything: once a process
-                if record[_CHECKSUM].tolist() != [_checksum(record)]:
-                    return None
-                self._trusted.add(case_id)
-        except Exception:  # a damaged header can raise anything, from OSError to TokenError
+        head = self._head(case)
+        if head is None:
             return None
-        return record
-
-    def _map(self, path: Path) -> npt.NDArray[np.void]:
-        """An entry's memory map; np.load opens a file three times, so it reads the header once."""
-        layout = self._layouts.get(path)
-        if layout is not None:
-            dtype, shape, offset = layout
-            return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
-        record: npt.NDArray[np.void] = np.load(path, mmap_mode="r")
-        if isinstance(record, np.memmap):
-            self._layouts[path] = record.dtype, record.shape, record.offset
+        try:
+            record = map_record(path, head.layout)
+        except (OSError, ValueError):  # gone, or cut short, since its head was read
+            return None
+        if case.case_id not in self._trusted:  # the checksum reads everything: once a process
+            if record[CHECKSUM].tolist() != [checksum(record)]:
+                return None
+            self._trusted.add(case.case_id)
         return record
 
     def _write(self, path: Path, record: npt.NDArray[np.void]) -> None:
-        self._layouts.pop(path, None)
         temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,53 +185,3 @@ def _checked(images: CaseImages, case: Case) -> CaseImages:
         if not np.isfinite(pixels).all():
             raise DataError(f"case {case.case_id}: its {name} has NaN or infinite pixels")
     return images
-
-
-def _encode(images: CaseImages) -> npt.NDArray[np.void]:
-    """One structured record; small numbers first, so that the images stay aligned."""
-    xray, drr = _compact(images.xray), _compact(images.drr)
-    shape = images.mask.shape
-    layout = np.dtype(
-        [
-            (_CHECKSUM, "<u4"),
-            ("n_foreground", "<u4"),
-            ("mean", "<f8", (2,)),
-            ("std", "<f8", (2,)),
-            ("spacing", "<f8", (2,)),
-            ("xray", xray.dtype, shape),
-            ("drr", drr.dtype, shape),
-            ("mask", "u1", shape),
-        ]
-    )
-    record = np.zeros(1, dtype=layout)
-    record["n_foreground"] = int(images.mask.sum())
-    record["mean"] = [pixels.mean(dtype=np.float64) for pixels in (xray, drr)]
-    record["std"] = [pixels.std(dtype=np.float64) or 1.0 for pixels in (xray, drr)]
-    record["spacing"] = images.spacing or (np.nan, np.nan)
-    record["xray"], record["drr"], record["mask"] = xray, drr, images.mask
-    record[_CHECKSUM] = _checksum(record)
-    return record
-
-
-def _compact(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    small = pixels.dtype in (np.uint8, np.uint16, np.int16)
-    return pixels if small else pixels.astype(np.float32)
-
-
-def _decode(record: npt.NDArray[np.void]) -> Decoded:
-    row, column = (float(value) for value in record["spacing"][0])
-    return Decoded(
-        xray=np.asarray(record["xray"][0]),
-        drr=np.asarray(record["drr"][0]),
-        mask=np.asarray(record["mask"][0]),
-        mean=(float(record["mean"][0, 0]), float(record["mean"][0, 1])),
-        std=(float(record["std"][0, 0]), float(record["std"][0, 1])),
-        n_foreground=int(record["n_foreground"][0]),
-        spacing=None if np.isnan(row) else (row, column),
-    )
-
-
-def _checksum(record: npt.NDArray[np.void]) -> int:
-    """CRC-32 of the layout and of everything after the checksum itself (the first four bytes)."""
-    layout = zlib.crc32(str(record.dtype).encode())
-    return zlib.crc32(np.asarray(record).view(np.uint8)[4:].data, layout)

@@ -24,7 +24,7 @@ MaskKind = Literal["exact", "surrogate"]
 """exact: a lesion's outline, drawn or projected. surrogate: a disc, box or polygon in its place."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """One DRR + X-ray + mask of one patient: where its images are, not the images.
 

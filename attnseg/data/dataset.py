@@ -18,8 +18,9 @@ import torch
 from torch.utils.data import Dataset
 
 from attnseg.config import AugmentConfig, PatchConfig, SyntheticConfig
-from attnseg.data.cache import Decoded, DecodedCache
+from attnseg.data.cache import DecodedCache
 from attnseg.data.case import Case
+from attnseg.data.record import Decoded
 from attnseg.data.sampling import SampleKey, nodule_generator, patch_corner, sample_generator
 from attnseg.data.synthetic import LocationPrior, Nodule, draw_nodules
 from attnseg.data.transforms import draw_augmentation, render
@@ -46,7 +47,7 @@ class CaseDataset(Dataset[Sample]):
 
     def positive(self) -> list[bool]:
         """For every case, whether its mask has foreground."""
-        return [self.cache.get(case).n_foreground > 0 for case in self.cases]
+        return [self.cache.n_foreground(case) > 0 for case in self.cases]
 
     def _sample(self, index: int, decoded: Decoded, window: Window, pixels: torch.Tensor) -> Sample:
         case = self.cases[index]

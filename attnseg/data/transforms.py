@@ -18,7 +18,7 @@ import torch
 from scipy import ndimage
 
 from attnseg.config import AugmentConfig
-from attnseg.data.cache import Decoded
+from attnseg.data.record import Decoded
 from attnseg.data.synthetic import Nodule
 from attnseg.data.window import Window
 

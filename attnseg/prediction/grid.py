@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnseg.data.cache import Decoded, decode_images
+from attnseg.data.cache import decode_images
 from attnseg.data.case import CaseImages, Spacing
+from attnseg.data.record import Decoded
 from attnseg.data.resize import fitted_shape, match_grid, resize_image
 from attnseg.data.transforms import render
 from attnseg.data.window import Window, full_window

@@ -21,10 +21,13 @@ class Gathered:
 
     runs: list[RunRecord] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    _places: set[Path] = field(default_factory=set, repr=False)
 
     def add(self, run: RunRecord) -> None:
         """Add a run, unless its folder is there already."""
-        if all(run.path.resolve() != known.path.resolve() for known in self.runs):
+        place = run.path.resolve()
+        if place not in self._places:
+            self._places.add(place)
             self.runs.append(run)
             self.problems += run.problems
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnseg.config import AugmentConfig
-from attnseg.data.cache import Decoded, DecodedCache
+from attnseg.data.cache import DecodedCache
+from attnseg.data.record import Decoded
 from attnseg.data.transforms import (
     IDENTITY,
     Augmentation,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,18 +16,34 @@ Value = TypeVar("Value")
 
 
 def fingerprint_files(*parts: Path | str | None) -> str:
-    """A key of files (by path, size and time of change) and options, for the decoded cache."""
+    """A key of files (by path, size and time of change) and options, for the decoded cache.
+
+    The file system is asked once a file; where its folder really lies, once a folder.
+    """
     words = []
     for part in parts:
         if isinstance(part, Path):
             try:
-                stat = part.stat()
-                words.append(f"{part.resolve()}:{stat.st_size}:{stat.st_mtime_ns}")
+                words.append(_file_key(part))
             except OSError:
                 words.append(f"{part}:missing")
         else:
             words.append(str(part))
     return "|".join(words)
+
+
+def _file_key(path: Path) -> str:
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        place, found = str(path.resolve()), path.stat()
+    else:
+        place = f"{_real_folder(path.absolute().parent)}{os.sep}{path.name}"
+    return f"{place}:{found.st_size}:{found.st_mtime_ns}"
+
+
+@lru_cache(maxsize=4096)
+def _real_folder(folder: Path) -> Path:
+    return folder.resolve()
 
 
 def attempt(problems: list[str], function: Callable[[], Value]) -> Value | None:

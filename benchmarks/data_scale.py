@@ -1,0 +1,152 @@
+"""What a data set of 100, 10,000 or 100,000 cases costs before a network sees it.
+
+    python benchmarks/data_scale.py                        # 100, 1,000 and 10,000 cases
+    python benchmarks/data_scale.py --counts 1000 10000 100000 --layout lidc_drr
+
+Tiny files (32 x 32 px: what is measured is everything but the pixels), each count in processes of
+its own: one decodes into an empty cache, then another starts on the filled one, as every later
+start does. Microseconds a case, a stage; near linear means that they do not grow with the count.
+The last column is what the listing, the cache's bookkeeping and the order take of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+STAGES = (
+    "decode into the cache",
+    "list",
+    "sound and in order",
+    "split by patient",
+    "fingerprint of the set",
+    "cache is warm",
+    "count positives",
+    "build the loader",
+    "order of an epoch",
+    "decoded cases read",
+    "data check",
+)
+ORDERS = 3
+
+
+def stages(layout: str, root: Path, cache: Path, *, cold: bool, check: bool) -> dict[str, float]:
+    """Seconds a stage, in this process."""
+    from attnseg.commands.compose import compose_checked
+    from attnseg.config import DataCommandConfig
+    from attnseg.data.check import check_data
+    from attnseg.data.datamodule import AttnSegDataModule
+
+    words = [f"data={layout}", f"data.root={root}", "data.size=32", f"data.cache_dir={cache}"]
+    config = compose_checked("data_command", words, DataCommandConfig).data
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, function: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        value = function()
+        seconds[name] = time.perf_counter() - start
+        return value
+
+    module = timed("list", lambda: AttnSegDataModule(config, 1, progress=False))
+    timed("sound and in order", lambda: module.all_cases)
+    before = peak_mib()
+    if cold:
+        timed("decode into the cache", module.prepare_data)
+        if check:
+            timed("data check", lambda: check_data(config, progress=False))
+        return seconds
+    timed("split by patient", lambda: module.splits)
+    timed("fingerprint of the set", lambda: module.fingerprint)
+    timed("cache is warm", lambda: (module.prepare_data(), module.setup("fit")))
+    timed("count positives", lambda: module.record)
+    loader = timed("build the loader", module.train_dataloader)
+
+    def orders() -> None:
+        for epoch in range(ORDERS):
+            loader.sampler.set_epoch(epoch)
+            sum(1 for _ in loader.sampler)
+
+    timed("order of an epoch", orders)
+    seconds["order of an epoch"] /= ORDERS
+    cases = module.splits.train
+
+    def read() -> None:
+        for case in cases:
+            module.cache.get(case)
+
+    timed("decoded cases read", read)
+    seconds["decoded cases read"] *= len(module.all_cases) / len(cases)
+    seconds["_mib"], seconds["_mib_before"] = peak_mib(), before
+    return seconds
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(args: argparse.Namespace, count: int, work: Path) -> dict[str, float]:
+    """Both processes of one count; microseconds a case and stage."""
+    from synthetic_set import write_lidc_layout, write_manifest
+
+    writer = write_lidc_layout if args.layout == "lidc_drr" else write_manifest
+    root = writer(work / f"set-{count}", count, 32)
+    found: dict[str, float] = {}
+    for part in ("cold", "warm"):
+        flags = ["--skip-check"] if args.skip_check else []
+        flags += ["--layout", args.layout, "--part", part, str(root), str(work / f"cache-{count}")]
+        child = subprocess.run(
+            [sys.executable, __file__, *flags], check=True, stdout=subprocess.PIPE, text=True
+        )
+        found |= json.loads(child.stdout.splitlines()[-1])
+    shutil.rmtree(work / f"cache-{count}")
+    shutil.rmtree(work / f"set-{count}")
+    mib = {name: found.pop(name) for name in ("_mib", "_mib_before")}
+    return {**{name: value / count * 1e6 for name, value in found.items()}, **mib}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 10_000])
+    parser.add_argument("--layout", choices=("manifest", "lidc_drr"), default="manifest")
+    parser.add_argument("--skip-check", action="store_true", help="leave out `data check`")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.part:
+        part, root, cache = args.part
+        kind = {"cold": part == "cold", "check": not args.skip_check}
+        print(json.dumps(stages(args.layout, Path(root), Path(cache), **kind)))
+        return
+    from step_cost import machine
+
+    with tempfile.TemporaryDirectory(prefix="data-scale-") as folder:
+        rows = {count: measure(args, count, Path(folder)) for count in args.counts}
+    print(f"data={args.layout}; {machine()}; load {os.getloadavg()[0]:.1f}\n")
+    first, last = args.counts[0], args.counts[-1]
+    print(
+        f"{'microseconds a case':26}" + "".join(f"{n:>10,}" for n in rows) + f"{'last/first':>12}"
+    )
+    for stage in (stage for stage in STAGES if stage in rows[first]):
+        values = [row[stage] for row in rows.values()]
+        ratio = rows[last][stage] / rows[first][stage]
+        print(f"{stage:26}" + "".join(f"{value:10.1f}" for value in values) + f"{ratio:12.2f}")
+    print(f"{'peak memory, MiB':26}" + "".join(f"{row['_mib']:10.0f}" for row in rows.values()))
+    if args.json:
+        args.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
