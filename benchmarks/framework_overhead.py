@@ -45,6 +45,13 @@ MODELS = {
     "original": ("model=original", "attention=drr"),
 }
 
+ONE_RATE = (
+    "optim.lr_schedule.kind=constant",
+    "optim.lr_schedule.warmup_epochs=0",
+    *(f"optim.lr_factors.{group}=1.0" for group in ("attention", "head", "backbone")),
+)
+"""Both networks must learn alike: what a step costs depends on its numbers, too (denormals)."""
+
 
 def a_batch(size: int, count: int) -> dict[str, Any]:
     """One batch as the data module makes them, with a nodule of 19 px at 512 px in each case."""
@@ -109,7 +116,7 @@ def measure(words: tuple[str, ...], size: int, args: argparse.Namespace) -> dict
             "train",
             [*words, f"run.dir={name}", f"data.size={size}", "trainer=cpu", "logger=tensorboard",
              "trainer.limit_val_batches=0", "schedule.total_epochs=3", "trainer.max_epochs=1",
-             "callbacks.overlays.every_n_epochs=0", *args.overrides],
+             "callbacks.overlays.every_n_epochs=0", *ONE_RATE, *args.overrides],
             TrainConfig,
         )  # fmt: skip
         batch = a_batch(size, args.batch)

@@ -59,9 +59,13 @@ def take_turns(
     return times
 
 
-def table(times: Mapping[str, Times], reference: str, extra: Mapping[str, str] | None = None) -> str:
+def table(
+    times: Mapping[str, Times], reference: str, extra: Mapping[str, str] | None = None
+) -> str:
     """Median and min-max in ms, and the ratio to the reference of the same turn."""
-    lines = ["| | wall ms | min-max | wall, ratio | CPU ms | CPU, ratio |" + (" |" if extra else "")]
+    lines = [
+        "| | wall ms | min-max | wall, ratio | CPU ms | CPU, ratio |" + (" |" if extra else "")
+    ]
     lines.append("|---" * (6 + bool(extra)) + "|")
     for name, of in times.items():
         wall, cpu = of.ratio(times[reference])

@@ -20,6 +20,7 @@ from scipy import ndimage
 from attnseg.config import AugmentConfig
 from attnseg.data.cache import Decoded
 from attnseg.data.synthetic import Nodule
+from attnseg.hidden import without_mlflow
 
 Floats = npt.NDArray[np.float32]
 
@@ -115,7 +116,8 @@ class Geometry:
         return pixels.flip(-1) if self.flip else pixels
 
     def _resample(self, pixels: torch.Tensor, patch: int) -> torch.Tensor:
-        from monai.transforms import AffineGrid, Resample
+        with without_mlflow():
+            from monai.transforms import AffineGrid, Resample
 
         grid, _ = AffineGrid(
             rotate_params=self.rotate_rad,
