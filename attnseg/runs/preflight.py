@@ -20,7 +20,7 @@ def refuse_missing_paths(config: TrainConfig) -> None:
     """
     data = config.data
     root = getattr(data, "root", None)
-    there = bool(root) and Path(root).expanduser().exists()
+    there = root is not None and Path(root).expanduser().exists()
     if isinstance(data, ManifestDataConfig):
         from attnseg.data.readers.manifest_rows import existing_manifest
 
