@@ -45,7 +45,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 PEER = (
     "model=attention_unet",
     "attention=none",
-    "model.network.channels=[16,32,64,96,118]",
+    "model.network.channels=[20,40,76,116,142]",
 )
 """1.30 M parameters, as the default model has."""
 

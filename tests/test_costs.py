@@ -124,19 +124,18 @@ class ScalarReads(TorchDispatchMode):
 
 
 def scalar_reads(folder: Path, n_batches: int) -> int:
+    """With `fused`, since AdamW otherwise reads its own step counters, which lie on the CPU."""
     words = ("data.n_cases=20", "trainer.max_epochs=1", f"trainer.limit_train_batches={n_batches}")
+    words += ("callbacks.overlays.every_n_epochs=0", "data.augment.enabled=false")
     with ScalarReads() as reads:
-        assert fit(configure(folder, *words, "callbacks.overlays.every_n_epochs=0")) == 0
+        assert fit(configure(folder, *words, "optim.fused=true")) == 0
     return reads.count
 
 
-def test_a_step_reads_few_numbers_from_the_device(tmp_path: Path) -> None:
-    """Whether the loss is finite, and how many lesion pixels there were: no term of the loss."""
+def test_a_step_reads_one_number_from_the_device(tmp_path: Path) -> None:
+    """Whether the loss is finite; no term of the loss, and no metric."""
     two, five = scalar_reads(tmp_path / "two", 2), scalar_reads(tmp_path / "five", 5)
-    assert 3 <= five - two <= 3 * READS_A_STEP
-
-
-READS_A_STEP = 2
+    assert five - two == 3
 
 
 def test_the_metrics_keep_no_image() -> None:
