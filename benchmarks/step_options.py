@@ -101,7 +101,8 @@ def main() -> None:
             steps[name]()
             notes[name] = f"{millions:.2f} M; first step {time.perf_counter() - began:.1f} s"
         print(
-            f"\n{size} px\n\n{table(take_turns(steps, args.repeats, warm_up=1), 'plain', notes)}", flush=True
+            f"\n{size} px\n\n{table(take_turns(steps, args.repeats, warm_up=1), 'plain', notes)}",
+            flush=True,
         )
 
 
