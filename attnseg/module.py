@@ -111,7 +111,7 @@ class AttnSegModule(pl.LightningModule):
         own = [p for p in self.adaptive.parameters() if p.requires_grad] if self.adaptive else []
         if own:
             groups.append({"params": own, "name": "loss", "weight_decay": 0.0})
-        return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas)
+        return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=optim.fused or None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a command needs to use the weights alone: plain types only."""

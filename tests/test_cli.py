@@ -40,6 +40,13 @@ def test_an_unknown_command_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> 
         ["--help"],
         ["train", "--help"],
         ["train", "trainer.max_epoch=3"],
+        ["train", "trainer.accelerator=warp"],
+        ["train", "trainer.strategy=warp"],
+        ["train", "model=unet", "attention=drr"],
+        ["train", "resume=/does/not/exist"],
+        ["train", "data=lidc_drr", "data.root=/does/not/exist"],
+        ["train", "data=manifest", "data.root=/does/not/exist.csv"],
+        ["train", "data=jsrt"],
         ["predict", "--help"],
         ["predict", "checkpoint=a", "images=b", "out=c", "tta=spin"],
         ["export", "checkpoint=a", "format=onxx"],
@@ -113,6 +120,17 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(
     captured = capsys.readouterr()
     assert reason in captured.err
     assert "Traceback" not in captured.err + captured.out
+
+
+def test_compiling_without_a_compiler_is_one_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert main(["train", f"run.root={tmp_path}", "trainer.compile=true"]) == 2
+    told = capsys.readouterr().err
+    assert "no-such-compiler" in told
+    assert "apt install g++" in told
+    assert "Traceback" not in told
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
 from attnseg.data.datamodule import AttnSegDataModule
+from attnseg.metrics.collection import ValidationMetrics
 from attnseg.models import build_model
 from attnseg.runs.fit import fit
 from tests.conftest import configure
@@ -104,3 +107,79 @@ def test_a_logger_is_called_twice_an_epoch_not_every_step(
     rows, quiet = len((tmp_path / "metrics.csv").read_text().splitlines()) - 1, len(calls)
     assert rows == 3
     assert rows <= quiet <= 2 * rows + 1
+
+
+class ScalarReads(TorchDispatchMode):
+    """Counts tensors turned into numbers, at each of which a GPU would have to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # fmt: skip
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def scalar_reads(folder: Path, n_batches: int) -> int:
+    """With `fused`, since AdamW otherwise reads its own step counters, which lie on the CPU."""
+    words = ("data.n_cases=20", "trainer.max_epochs=1", f"trainer.limit_train_batches={n_batches}")
+    words += ("callbacks.overlays.every_n_epochs=0", "data.augment.enabled=false")
+    with ScalarReads() as reads:
+        assert fit(configure(folder, *words, "optim.fused=true")) == 0
+    return reads.count
+
+
+def test_a_step_reads_one_number_from_the_device(tmp_path: Path) -> None:
+    """Whether the loss is finite; no term of the loss, and no metric."""
+    scalar_reads(tmp_path / "first", 2)  # decodes the cases
+    two, five = scalar_reads(tmp_path / "two", 2), scalar_reads(tmp_path / "five", 5)
+    assert five - two == 3
+
+
+def test_the_metrics_keep_no_image() -> None:
+    """What a case leaves behind is small, and the same whatever the size of its image."""
+
+    def kept(size: int, n_cases: int) -> int:
+        metrics = ValidationMetrics(surface=True)
+        for number in range(n_cases):
+            mask = torch.zeros(1, 1, size, size)
+            mask[..., :4, :4] = 1.0
+            metrics.update(mask, mask, mask, torch.ones(1, 2), [f"case-{number}"])
+        states = [
+            value
+            for metric in metrics.values(copy_state=False)
+            for key in metric._defaults
+            for value in [getattr(metric, key)]
+        ]
+        tensors = [t for state in states for t in (state if isinstance(state, list) else [state])]
+        last = [t for metric in metrics.values(copy_state=False) for t in metric.last.values()]  # type: ignore[union-attr]
+        return sum(tensor.untyped_storage().nbytes() for tensor in [*tensors, *last])
+
+    assert kept(32, 8) == kept(128, 8)
+    assert (kept(32, 9) - kept(32, 8)) < 512
+
+
+def test_monai_brings_no_mlflow_and_mlflow_stays_importable() -> None:
+    script = (
+        "import sys; from attnseg.losses.segmentation import focal_loss; focal_loss(2.0, None);"
+        "from attnseg.models.monai_control import _import;"
+        "_import('monai.networks.nets.UNet');"
+        "assert 'monai' in sys.modules and 'mlflow' not in sys.modules;"
+        "import importlib.util as u; u.find_spec('mlflow'); print('fine')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "fine\n", done.stderr
+
+
+@pytest.mark.parametrize(("every", "measured"), [(1, 8), (3, 4)])
+def test_training_batches_can_be_measured_every_nth(
+    tmp_path: Path, every: int, measured: int
+) -> None:
+    words = (f"callbacks.train_metrics_every_n_steps={every}", "trainer.limit_train_batches=4")
+    config = configure(tmp_path, *words, "data.n_cases=20", "trainer.max_epochs=1")
+    assert fit(config) == 0
+    header, row = (line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines())
+    assert float(row[header.index("train/n_cases")]) == measured

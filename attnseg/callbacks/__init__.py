@@ -35,7 +35,7 @@ def build_callbacks(config: TrainConfig, folder: RunFolder, stop: StopRequest) -
     callbacks += [EvenValidation(), PhaseSwitching(config)]
     if settings.stop_on_non_finite:
         callbacks.append(StopOnNonFinite())
-    metrics = AlignmentMetricsCallback()
+    metrics = AlignmentMetricsCallback(settings.train_metrics_every_n_steps)
     callbacks += [
         metrics,
         Overlays(settings.overlays, folder),

@@ -22,12 +22,16 @@ class AlignmentMetricsCallback(pl.Callback):
 
     The values go into the ledger and into `trainer.callback_metrics`, as `train/<metric>` and
     `val/<metric>`. All states are sums and rows that gather exactly over uneven ranks.
+
+    Args:
+        every_n_steps: measure every n-th training batch of an epoch, the first one included.
     """
 
     train: MetricCollection
     val: ValidationMetrics
 
-    def __init__(self) -> None:
+    def __init__(self, every_n_steps: int = 1) -> None:
+        self.every_n_steps = every_n_steps
         self._restored: dict[str, Any] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
@@ -56,7 +60,8 @@ class AlignmentMetricsCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add what the step saw."""
-        self.train.update(**_maps(pl_module.last_step))
+        if batch_idx % self.every_n_steps == 0:  # a function of the step: a resume changes nothing
+            self.train.update(**_maps(pl_module.last_step))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A new validation."""

@@ -32,6 +32,7 @@ class OptimConfig(Section):
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     lr_factors: dict[GroupName, NonNegative] = {"attention": 2.0, "head": 1.0, "backbone": 0.1}
     gradient_clip_norm: NonNegative | None = 1.0
+    fused: bool = False  # the whole step of AdamW in one kernel
     lr_schedule: LrScheduleConfig = LrScheduleConfig()
 
 
@@ -75,17 +76,33 @@ class CallbacksConfig(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     ema: EmaConfig = EmaConfig()
     overlays: OverlaysConfig = OverlaysConfig()
+    train_metrics_every_n_steps: Positive = 1  # of an epoch, counted from its first
     stop_on_non_finite: bool = True
+
+
+# Lightning's names (a test compares), so that a mistyped one costs no import of it.
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
+Precision = Literal[
+    "32-true", "64-true", "16-true", "bf16-true", "16-mixed", "bf16-mixed",
+    "transformer-engine", "transformer-engine-float16", "64", "32", "16", "bf16",
+]  # fmt: skip
+
+
+def _known_strategy(value: str) -> str:
+    families = ("auto", "ddp", "deepspeed", "fsdp", "single_", "xla")
+    if not value.startswith(families):
+        raise ValueError("no such strategy; one process: auto, several: ddp")
+    return value
 
 
 class TrainerConfig(Section):
     """Lightning's Trainer: the arguments that make sense here, by their own names."""
 
-    accelerator: str = "auto"
+    accelerator: Accelerator = "auto"
     devices: int | str | list[int] = 1
     num_nodes: Positive = 1
-    strategy: str = "auto"
-    precision: str = "32-true"
+    strategy: Annotated[str, AfterValidator(_known_strategy)] = "auto"
+    precision: Precision = "32-true"
     max_epochs: Positive | None = None  # null: as long as the schedule; fewer stops early
     accumulate_grad_batches: Positive = 1
     check_val_every_n_epoch: Positive = 1
@@ -180,6 +197,15 @@ class TrainConfig(Section):
     run: RunConfig
     launcher: LauncherConfig = LauncherConfig()
     sweep: AnySweep = GridSweepConfig()
+
+    @model_validator(mode="after")
+    def _control_has_no_attention(self) -> TrainConfig:
+        if self.model.name == "monai" and self.attention.name != "none":
+            raise ValueError(
+                f"model.name={self.model.name} is a control without attention, but attention.name "
+                f"is '{self.attention.name}': add attention=none"
+            )
+        return self
 
     @model_validator(mode="after")
     def _every_phase_has_a_loss(self) -> TrainConfig:

@@ -21,6 +21,7 @@ from attnseg.config import AugmentConfig
 from attnseg.data.record import Decoded
 from attnseg.data.synthetic import Nodule
 from attnseg.data.window import Window
+from attnseg.hidden import without_mlflow
 
 Floats = npt.NDArray[np.float32]
 
@@ -79,7 +80,8 @@ class Geometry:
         return pixels.flip(-1) if self.flip else pixels
 
     def _resample(self, pixels: torch.Tensor, patch: int) -> torch.Tensor:
-        from monai.transforms import AffineGrid, Resample
+        with without_mlflow():
+            from monai.transforms import AffineGrid, Resample
 
         grid, _ = AffineGrid(
             rotate_params=self.rotate_rad,

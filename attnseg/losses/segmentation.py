@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from attnseg.config import SegmentationLossConfig
+from attnseg.hidden import without_mlflow
 from attnseg.losses.overlap import DiceLoss, FocalTverskyLoss, TverskyLoss
 
 _TERMS = ("bce", "dice", "focal", "tversky", "focal_tversky")
@@ -43,7 +44,8 @@ class BinaryCrossEntropy(nn.Module):
 
 def focal_loss(gamma: float, alpha: float | None) -> nn.Module:
     """Focal loss on logits (Lin, ICCV 2017), mean over pixels; alpha is the lesions' share."""
-    from monai.losses import FocalLoss
+    with without_mlflow():
+        from monai.losses import FocalLoss
 
     loss: nn.Module = FocalLoss(gamma=gamma, alpha=alpha)
     return loss

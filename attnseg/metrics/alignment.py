@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from attnseg.metrics.base import MeanOverCases, check_maps, wide
+from attnseg.metrics.base import MeanOverCases, check_maps
 from attnseg.metrics.maps import (
     Moments,
     centre_of_mass,
+    centre_of_region,
     distances_to_mask,
     moments,
     peaks,
@@ -18,6 +19,7 @@ from attnseg.metrics.maps import (
     share_inside,
     top_decile,
 )
+from attnseg.metrics.regions import above, count, equal, sum_inside
 
 OF_SEGMENTATION = ("seg_gt_overlap", "seg_gt_corr", "seg_gt_distance", "seg_gt_distance_mm")
 """Averaged over the cases with a non-empty mask, and defined without attention too."""
@@ -79,18 +81,18 @@ def alignment_per_case(
         mask, `_mm` where spacing is unknown.
     """
     check_maps(attention, probability, mask)
-    truth = mask > 0.5
-    maps = torch.cat([attention.detach().float(), probability.detach().float(), truth], 1)
-    moment = moments(maps.flatten(2))
+    truth = above(mask, 0.5)
+    maps = torch.cat([attention.detach().float(), probability.detach().float()], 1)
+    moment = moments(maps.flatten(2), truth.flatten(1))
     values = {
-        **_overlaps(maps[:, :2].flatten(2), truth.flatten(1)),
+        **_overlaps(maps.flatten(2), truth.flatten(1)),
         "attention_gt_corr": moment.correlation[:, 0, 2],
         "seg_gt_corr": moment.correlation[:, 1, 2],
         "attention_seg_corr": moment.correlation[:, 0, 1],
         **_distances(maps, truth[:, 0], moment, spacing.to(maps.device)),
         **_saliency(maps[:, 0].flatten(1), truth.flatten(1), moment),
     }
-    positive = truth.flatten(1).any(-1)
+    positive = moment.high[:, 2] > 0
     values = {name: torch.where(positive, value, torch.nan) for name, value in values.items()}
     extremes = (moment.low[:, 0], moment.high[:, 0], moment.std[:, 0])
     return values | dict(zip(OF_EVERY_CASE, extremes, strict=True))
@@ -107,9 +109,10 @@ def _overlaps(maps: Tensor, truth: Tensor) -> dict[str, Tensor]:
 
 
 def _distances(maps: Tensor, mask: Tensor, moment: Moments, spacing: Tensor) -> dict[str, Tensor]:
-    """The three distances, each in pixels at 512 x 512 and in mm; `maps` (B, 3, H, W)."""
+    """The three distances, each in pixels at 512 x 512 and in mm; `maps` (B, 2, H, W)."""
     peak = peaks(maps[:, 0], moment.constant[:, 0])
-    attention, segmentation, truth = centre_of_mass(maps).unbind(1)
+    attention, segmentation = centre_of_mass(maps).unbind(1)
+    truth = centre_of_region(mask)
     scales = {"": reference_scale(maps), "_mm": spacing}
     from_peak = distances_to_mask(peak, mask, list(scales.values()))
     values: dict[str, Tensor] = {}
@@ -123,9 +126,10 @@ def _distances(maps: Tensor, mask: Tensor, moment: Moments, spacing: Tensor) -> 
 def _saliency(attention: Tensor, truth: Tensor, moment: Moments) -> dict[str, Tensor]:
     """Pointing game, energy, soft IoU and NSS of flat maps (B, N)."""
     n_pixels = truth.shape[-1]
-    at_peak = attention == moment.high[:, :1]
+    at_peak = equal(attention, attention.amax(-1, keepdim=True))
     total, baseline = moment.mean[:, 0] * n_pixels, moment.mean[:, 2]
-    inside = wide(torch.where(truth, attention, 0.0)).sum(-1)
+    rows = zip(attention[:, None], truth, strict=True)
+    inside = torch.cat([sum_inside(*row) for row in rows])
     return {
         "pointing_game": torch.where(moment.constant[:, 0], 0.0, share_inside(at_peak, truth)),
         "energy_inside": inside / torch.where(total == 0, 1.0, total),
@@ -162,7 +166,7 @@ class AlignmentMetrics(MeanOverCases):
         """Add a batch; shapes and units as `alignment_per_case` has them."""
         values = alignment_per_case(attention, probability, mask, spacing)
         self.last = {name: values[name] for name in self.names}
-        positive = (mask > 0.5).flatten(1).any(-1)
+        positive = count(above(mask, 0.5).flatten(1)) > 0
         measured = positive & spacing.to(mask.device).isfinite().all(-1)
         self.add(self.last, _counted(self.names, positive, measured))
         self.n_cases += len(mask)

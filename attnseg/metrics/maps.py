@@ -15,6 +15,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from attnseg.metrics.base import wide
+from attnseg.metrics.regions import above, count, equal, on_cpu, places, sum_inside
 
 REFERENCE_SIZE = 512
 """Distances in pixels are given as if every image were 512 x 512."""
@@ -44,25 +45,34 @@ class Moments:
         return self.low == self.high
 
 
-def moments(maps: Tensor) -> Moments:
-    """Moments of (B, M, N) maps; two passes (mean first), so that a nearly flat map keeps digits.
+def moments(maps: Tensor, region: Tensor) -> Moments:
+    """Moments of (B, M - 1, N) maps and, as the last, of a region (B, N) bool.
 
-    Constancy is decided by the extremes, never by a rounded variance.
+    Two passes (mean first), so that a nearly flat map keeps digits. Constancy is decided by the
+    extremes, never by a rounded variance.
     """
     low, high = maps.amin(-1), maps.amax(-1)  # aminmax(dim) is 10 times slower on a CPU
+    share = wide(count(region)) / region.shape[-1]
     means, covariances = [], []
-    for case in maps:  # one by one: the wide copies of a whole batch would not fit a cache
+    for case, inside in zip(maps, region, strict=True):
+        # One by one: the wide copies of a whole batch would not fit a cache.
         values = wide(case)
         mean = values.mean(-1, keepdim=True)
-        values = values - mean
+        values = values.sub_(mean) if values is not case else values - mean
         means.append(mean.squeeze(-1))
-        covariances.append(values @ values.T / maps.shape[-1])
-    covariance = torch.stack(covariances)
+        covariances.append(torch.cat([values @ values.T, sum_inside(values, inside)[:, None]], 1))
+    covariance = torch.stack(covariances) / region.shape[-1]
+    # Of a region with itself; with the maps it was summed above.
+    last = torch.cat([covariance[..., -1], (share * (1.0 - share))[:, None]], 1)
+    covariance = torch.cat([covariance, last[:, None]], 1)
+    low = torch.cat([wide(low), wide(share == 1.0)[:, None]], 1)
+    high = torch.cat([wide(high), wide(share > 0.0)[:, None]], 1)
     std = torch.where(low == high, 0.0, covariance.diagonal(dim1=-2, dim2=-1).sqrt())
     inverse = torch.where(std > 0, 1.0 / std, 0.0)
     inverse = torch.where(std.isnan(), torch.nan, inverse)  # a broken map stays visible
     correlation = (covariance * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)).clamp(-1.0, 1.0)
-    return Moments(wide(low), wide(high), torch.stack(means), std, correlation)
+    mean = torch.cat([torch.stack(means), share[:, None]], 1)
+    return Moments(low, high, mean, std, correlation)
 
 
 def top_decile(maps: Tensor) -> Tensor:
@@ -75,17 +85,17 @@ def top_decile(maps: Tensor) -> Tensor:
     """
     n = maps.shape[-1]
     k = 9 * (n - 1) // 10
-    if maps.device.type == "cpu":  # NumPy's selection is about 8 times faster than kthvalue
+    if on_cpu(maps):  # NumPy's selection is about 8 times faster than kthvalue
         partitioned = np.partition(maps.detach().numpy(), k, axis=-1)
         bound = torch.from_numpy(np.ascontiguousarray(partitioned[..., k]))
     else:  # kthvalue is refused on CUDA where deterministic algorithms are asked for
         bound = maps.topk(n - k, dim=-1, sorted=False).values.amin(-1)
-    return maps > bound.unsqueeze(-1)
+    return above(maps, bound.unsqueeze(-1))
 
 
 def share_inside(of: Tensor, inside: Tensor) -> Tensor:
     """|of & inside| / |of|, 0 where `of` is empty: two (B, N) bool -> (B,)."""
-    return wide((of & inside).sum(-1)) / of.sum(-1).clamp(min=1)
+    return wide(count(of & inside)) / count(of).clamp(min=1)
 
 
 def centre_of_mass(maps: Tensor) -> Tensor:
@@ -103,6 +113,16 @@ def centre_of_mass(maps: Tensor) -> Tensor:
     return torch.where(mass == 0, centre, moment / torch.where(mass == 0, 1.0, mass))
 
 
+def centre_of_region(region: Tensor) -> Tensor:
+    """As `centre_of_mass`, of a region: (B, H, W) bool -> (B, 2)."""
+    if not on_cpu(region):
+        return centre_of_mass(region.float())
+    height, width = region.shape[-2:]
+    middle = np.array([(height - 1) / 2, (width - 1) / 2])
+    found = [places(case) for case in region.numpy()]
+    return torch.from_numpy(np.stack([at.mean(0) if len(at) else middle for at in found]))
+
+
 def peaks(maps: Tensor, constant: Tensor) -> Tensor:
     """The pixels that share the maximum: maps (B, H, W), constant (B,) -> (B, H, W) bool.
 
@@ -110,9 +130,12 @@ def peaks(maps: Tensor, constant: Tensor) -> Tensor:
     two or four around the middle), as its centre of mass is.
     """
     height, width = maps.shape[-2:]
-    middle = torch.zeros(height, width, dtype=torch.bool, device=maps.device)
-    middle[(height - 1) // 2 : height // 2 + 1, (width - 1) // 2 : width // 2 + 1] = True
-    return torch.where(constant[:, None, None], middle, maps == maps.amax((-2, -1), keepdim=True))
+    at_peak = equal(maps, maps.amax((-2, -1), keepdim=True))
+    rows, columns = (slice((size - 1) // 2, size // 2 + 1) for size in (height, width))
+    for case in constant.nonzero()[:, 0].tolist():
+        at_peak[case] = False
+        at_peak[case, rows, columns] = True
+    return at_peak
 
 
 def distances_to_mask(points: Tensor, mask: Tensor, scales: Sequence[Tensor]) -> list[Tensor]:
@@ -128,15 +151,18 @@ def distances_to_mask(points: Tensor, mask: Tensor, scales: Sequence[Tensor]) ->
         is not known.
     """
     along = torch.stack([scale.double().cpu() for scale in scales], 1).numpy()
-    means = [_mean_distances(*case) for case in zip(points, mask, along, strict=True)]
+    cases = zip(points.cpu().numpy(), mask.cpu().numpy(), along, strict=True)
+    means = [_mean_distances(*case) for case in cases]
     columns = torch.tensor(means, dtype=torch.float64).reshape(-1, len(scales)).unbind(1)
     return [column.to(wide(points[:, 0, 0])) for column in columns]
 
 
-def _mean_distances(points: Tensor, mask: Tensor, scales: npt.NDArray[np.float64]) -> list[float]:
+def _mean_distances(
+    points: npt.NDArray[np.bool_], mask: npt.NDArray[np.bool_], scales: npt.NDArray[np.float64]
+) -> list[float]:
     """One case of `distances_to_mask`, by k-d trees: peaks are few, and nodules small."""
-    at, inside = points.nonzero(), mask.nonzero().cpu().numpy()
-    outside = at[~mask[at[:, 0], at[:, 1]]].cpu().numpy()
+    at, inside = places(points), places(mask)
+    outside = at[~mask[at[:, 0], at[:, 1]]]
 
     def mean(scale: npt.NDArray[np.float64]) -> float:
         if not len(at) or not len(inside) or not np.isfinite(scale).all():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from attnseg.metrics.base import CaseMetric, check_maps, wide
+from attnseg.metrics.regions import above, count, sum_inside
 
 EPSILON = 1e-7
 
@@ -37,8 +38,10 @@ class OriginalDice(CaseMetric):
         """Add a batch: `probability` and `mask` (B, 1, H, W), and B ids that sort the cases."""
         check_maps(probability, mask)
         assert len(case_ids) == len(mask), f"{len(case_ids)} ids for {len(mask)} cases"
-        p, y = wide(probability.detach()).flatten(1), wide(mask > 0.5).flatten(1)
-        self.sums.append(torch.stack([(p * y).sum(-1), p.sum(-1), y.sum(-1)], 1))
+        maps, truth = probability.detach().flatten(1), above(mask, 0.5).flatten(1)
+        rows = zip(maps[:, None], truth, strict=True)
+        inside = torch.cat([sum_inside(*row) for row in rows])
+        self.sums.append(torch.stack([inside, wide(maps).sum(-1), wide(count(truth))], 1))
         self.ids.append(torch.stack([_as_bytes(case_id) for case_id in case_ids]).to(mask.device))
 
     def compute(self) -> dict[str, float]:

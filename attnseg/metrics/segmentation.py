@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from attnseg.metrics.base import CaseMetric, check_maps, wide
+from attnseg.metrics.regions import above, count, on_cpu
+
+Counts = npt.NDArray[np.int64]
 
 THRESHOLDS = (
     *(0.001, 0.002, 0.005, 0.01),
@@ -33,6 +38,12 @@ def pixel_counts(probability: Tensor, mask: Tensor, thresholds: Tensor) -> tuple
     Returns:
         predicted (B, K) and true positive (B, K) pixel counts, int64.
     """
+    if on_cpu(probability):
+        limits = thresholds.numpy()
+        cases = zip(probability.flatten(1).numpy(), mask.flatten(1).numpy(), strict=True)
+        pairs = [(_n_above(p, limits), _n_above(p[np.flatnonzero(y)], limits)) for p, y in cases]
+        stacked = torch.from_numpy(np.array(pairs, dtype=np.int64).reshape(-1, 2, len(limits)))
+        return stacked[:, 0], stacked[:, 1]
     n_cases, n_bins = len(mask), len(thresholds) + 1
     case = torch.arange(n_cases, device=mask.device)[:, None]
     # bucketize counts the thresholds strictly below a value: the pixel is predicted at those.
@@ -40,8 +51,14 @@ def pixel_counts(probability: Tensor, mask: Tensor, thresholds: Tensor) -> tuple
     cell = below + n_bins * (mask.flatten(1) + 2 * case)
     histogram = torch.bincount(cell.flatten(), minlength=2 * n_bins * n_cases)
     histogram = histogram.view(n_cases, 2, n_bins)
-    above = histogram.flip(-1).cumsum(-1).flip(-1)[..., 1:]
-    return above.sum(1), above[:, 1]
+    higher = histogram.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+    return higher.sum(1), higher[:, 1]
+
+
+def _n_above(values: npt.NDArray[np.float32], limits: npt.NDArray[np.float32]) -> Counts:
+    """How many values are above each limit: NumPy sorts faster than it or torch looks up."""
+    some = np.sort(values[~(values <= limits[0])])  # most pixels are darker than any limit
+    return len(some) - np.searchsorted(some, limits, side="right")
 
 
 class SegmentationMetrics(CaseMetric):
@@ -90,9 +107,9 @@ class SegmentationMetrics(CaseMetric):
     def update(self, probability: Tensor, mask: Tensor) -> None:
         """Add a batch: `probability` in [0, 1] and `mask` 0/1, both (B, 1, H, W)."""
         check_maps(probability, mask)
-        probability, truth = probability.detach().float(), mask > 0.5
+        probability, truth = probability.detach().float(), above(mask, 0.5)
         predicted, true = pixel_counts(probability, truth, self.grid)
-        area = truth.flatten(1).sum(-1)
+        area = count(truth.flatten(1))
         dice = torch.where(area > 0, wide(2 * true.T) / (predicted.T + area), torch.nan).T
         iou = torch.where(area > 0, wide(true.T) / (predicted.T + area - true.T), torch.nan).T
         positive = area > 0

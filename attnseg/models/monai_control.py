@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from attnseg.config import MonaiModelConfig
 from attnseg.errors import ConfigError
+from attnseg.hidden import without_mlflow
 from attnseg.models.output import DualPathwayOutput, Group, SegmentationModel, check_input
 
 _PROBE_SIZE = 64
@@ -114,7 +115,8 @@ def instantiate(network: Mapping[str, Any]) -> nn.Module:
 def _import(target: str) -> Callable[..., Any]:
     module_name, _, name = target.rpartition(".")
     try:
-        module = importlib.import_module(module_name)
+        with without_mlflow():
+            module = importlib.import_module(module_name)
     except (ImportError, ValueError) as error:
         raise ConfigError(f"model.network._target_: {target} cannot be imported: {error}") from None
     factory = getattr(module, name, None)

@@ -18,6 +18,7 @@ from attnseg.errors import CheckpointError, ConfigError
 from attnseg.files import write_atomically, write_text
 from attnseg.pretrained import means_pretrained, pretrained_file
 from attnseg.runs.folder import RunFolder
+from attnseg.runs.preflight import no_such_checkpoint
 
 KEY = "attnseg"  # where a checkpoint keeps what is ours: config, identity, threshold, data record
 ENSEMBLE_FILE = "ensemble.txt"  # in a folder: its members, one path a line
@@ -135,10 +136,7 @@ def find_checkpoint(spec: str, key: str = "checkpoint") -> Path:
             "(has the run finished an epoch?)"
         )
     if not path.is_file():
-        raise CheckpointError(
-            f"{key}={spec}: no such file or folder; give a run folder or a .ckpt"
-            + (" or .safetensors" if key in ("checkpoint", "warmstart") else "")
-        )
+        raise no_such_checkpoint(key, spec)
     return path
 
 

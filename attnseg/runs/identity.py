@@ -19,7 +19,8 @@ _FREE: dict[str, tuple[str, ...] | None] = {
     "launcher": None,
     "sweep": None,
     "data": ("root", "cache_dir", "num_workers", "eval_batch_size", "scans_csv", "table"),
-    "callbacks": ("overlays",),
+    "callbacks": ("overlays", "train_metrics_every_n_steps"),
+    "optim": ("fused",),
     "trainer": (
         "accelerator",
         "devices",

@@ -14,6 +14,7 @@ from attnseg.files import make_folder, write_text
 from attnseg.runs.folder import RunFolder, folder_of
 from attnseg.runs.group import FELL, die_with_launcher, first_of_group, group, run_group
 from attnseg.runs.identity import identified
+from attnseg.runs.preflight import refuse_compiling_without_compiler, refuse_missing_paths
 
 WORKER = "attnseg.runs.launch"
 """The module that every process of a group runs."""
@@ -30,6 +31,9 @@ def launch(config: TrainConfig) -> int:
     Returns:
         0 finished, 1 failed, 2 the user's mistake, 75 interrupted and resumable.
     """
+    if group() is None:
+        refuse_missing_paths(config)
+        refuse_compiling_without_compiler(config)
     config = identified(config)
     if group() is not None:
         return _fit(config)

@@ -77,3 +77,21 @@ def test_a_number_is_a_constant_curve() -> None:
 def test_a_config_cannot_be_changed(train_config: TrainConfig) -> None:
     with pytest.raises(ValueError, match="frozen"):
         train_config.seed = 3  # type: ignore[misc]
+
+
+def test_the_trainers_names_are_lightnings() -> None:
+    """They are listed so that a mistyped one is told without an import of Lightning."""
+    from typing import get_args
+
+    from pytorch_lightning.accelerators import AcceleratorRegistry
+    from pytorch_lightning.strategies import StrategyRegistry
+    from pytorch_lightning.trainer.connectors.accelerator_connector import _PRECISION_INPUT
+
+    from attnseg.config.training import Accelerator, Precision, _known_strategy
+
+    theirs = {name for union in get_args(_PRECISION_INPUT) for name in get_args(union)}
+    assert set(get_args(Precision)) == {name for name in theirs if isinstance(name, str)}
+    listed = set(AcceleratorRegistry.available_accelerators())
+    assert set(get_args(Accelerator)) == listed | {"auto", "gpu"}
+    for name in StrategyRegistry.available_strategies():
+        assert _known_strategy(name) == name

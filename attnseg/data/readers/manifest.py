@@ -29,9 +29,9 @@ from attnseg.data.case import Case, CaseImages, Spacing
 from attnseg.data.images import Picture, read_image, read_mask
 from attnseg.data.radiograph import kind_of
 from attnseg.data.readers.files import attempt, fingerprint_files
-from attnseg.data.readers.manifest_rows import NEEDED, read_rows
+from attnseg.data.readers.manifest_rows import existing_manifest, read_rows
 from attnseg.data.resize import match_grid
-from attnseg.errors import ConfigError, DataError
+from attnseg.errors import DataError
 
 _SPACING_TOLERANCE = 0.01
 
@@ -45,7 +45,7 @@ class ManifestSource:
     """
 
     def __init__(self, config: ManifestDataConfig) -> None:
-        self._path = _existing_manifest(config.root)
+        self._path = existing_manifest(config.root)
         self._on_mismatch = config.on_mismatch
         listed, self._problems = read_rows(self._path)
         if not listed and not self._problems:
@@ -174,17 +174,6 @@ class ManifestSource:
 def _is_dicom(path: Path | None) -> bool:
     """Whether it is one: `attnseg predict` then takes DICOM values as they were trained on."""
     return path is not None and path.is_file() and kind_of(path) == "dicom"
-
-
-def _existing_manifest(configured: str | None) -> Path:
-    hint = "set data.root=/path/to/manifest.csv (columns " + ", ".join(NEEDED) + ")"
-    if not configured:
-        raise ConfigError(f"data.root is not set, and data=manifest needs it; {hint}")
-    path = Path(configured).expanduser()
-    path = path / "manifest.csv" if path.is_dir() else path
-    if not path.is_file():
-        raise ConfigError(f"data.root={configured}: there is no file {path}; {hint}")
-    return path
 
 
 def _corrected(picture: Picture, grid: Picture, spacing: Spacing | None) -> Picture:

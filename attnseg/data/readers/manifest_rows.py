@@ -8,6 +8,7 @@ from typing import get_args
 from attnseg.data.case import Case, MaskKind, Pairing, Spacing
 from attnseg.data.readers.files import parse_spacing
 from attnseg.data.tables import read_table
+from attnseg.errors import ConfigError
 
 NEEDED = ("case", "patient", "xray", "drr", "mask")
 OPTIONAL = ("spacing", "split", "pairing", "mask_kind", "reader")
@@ -110,3 +111,19 @@ def _mask_kind(words: dict[str, str], problems: list[str]) -> MaskKind | None:
     if word:
         problems.append(f"mask_kind is {words['mask_kind']!r}; use exact or surrogate")
     return None
+
+
+def existing_manifest(configured: str | None) -> Path:
+    """The manifest that `data.root` means: a CSV, or a folder that holds manifest.csv.
+
+    Raises:
+        ConfigError: not set, or not there.
+    """
+    hint = "set data.root=/path/to/manifest.csv (columns " + ", ".join(NEEDED) + ")"
+    if not configured:
+        raise ConfigError(f"data.root is not set, and data=manifest needs it; {hint}")
+    path = Path(configured).expanduser()
+    path = path / "manifest.csv" if path.is_dir() else path
+    if not path.is_file():
+        raise ConfigError(f"data.root={configured}: there is no file {path}; {hint}")
+    return path

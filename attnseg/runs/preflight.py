@@ -1,0 +1,56 @@
+"""What can be refused before torch and Lightning are imported, which takes seconds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from attnseg.config import ManifestDataConfig, PhantomDataConfig, TrainConfig
+from attnseg.errors import CheckpointError, ConfigError
+
+
+def refuse_missing_paths(config: TrainConfig) -> None:
+    """Refuse a run whose data or checkpoint is not there, in the words of those who read them.
+
+    Raises:
+        ConfigError: `data.root` is not set, or not there.
+        CheckpointError: `resume` names nothing.
+    """
+    data = config.data
+    root = getattr(data, "root", None)
+    there = root is not None and Path(root).expanduser().exists()
+    if isinstance(data, ManifestDataConfig):
+        from attnseg.data.readers.manifest_rows import existing_manifest
+
+        existing_manifest(root)
+    elif not isinstance(data, PhantomDataConfig) and not there:
+        from attnseg.data.readers import build_source
+
+        build_source(data)
+    if config.resume not in ("auto", "none") and not Path(config.resume).exists():
+        raise no_such_checkpoint("resume", config.resume)
+
+
+def refuse_compiling_without_compiler(config: TrainConfig) -> None:
+    """Refuse `trainer.compile` where torch would fail in the first step, with a long traceback.
+
+    Raises:
+        ConfigError: there is no C++ compiler where torch looks for one.
+    """
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if config.trainer.compile and sys.platform != "win32" and shutil.which(name) is None:
+        raise ConfigError(
+            f"trainer.compile=true: torch needs a C++ compiler for it, and '{name}' is not on the "
+            "PATH: install one (Debian, Ubuntu: apt install g++), name yours in the environment "
+            "variable CXX, or leave trainer.compile=false"
+        )
+
+
+def no_such_checkpoint(key: str, spec: str) -> CheckpointError:
+    """The error of a path that leads nowhere."""
+    weights = " or .safetensors" if key in ("checkpoint", "warmstart") else ""
+    return CheckpointError(
+        f"{key}={spec}: no such file or folder; give a run folder or a .ckpt{weights}"
+    )
