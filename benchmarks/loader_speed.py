@@ -35,7 +35,8 @@ from attnseg.config import AugmentConfig, TrainConfig  # noqa: E402
 from attnseg.data.cache import decode_images  # noqa: E402
 from attnseg.data.datamodule import AttnSegDataModule  # noqa: E402
 from attnseg.data.dataset import TrainDataset  # noqa: E402
-from attnseg.data.transforms import full_window, render  # noqa: E402
+from attnseg.data.transforms import render  # noqa: E402
+from attnseg.data.window import full_window  # noqa: E402
 
 KEYS = ("drr", "mask")
 
