@@ -126,8 +126,8 @@ class LesionMetrics(CaseMetric):
         diameters = [equivalent_diameter(match.n_pixels, scale) for scale in (in_pixels, in_mm)]
         rows = np.stack([match.best_score, match.found, *diameters], 1).astype(np.float32)
         wrong = match.false_positive_scores[:MAX_FALSE_POSITIVES, None].copy()
-        self.lesions.append(torch.from_numpy(rows).to(self.device))
-        self.false_positives.append(torch.from_numpy(wrong).to(self.device))
+        self.append_rows("lesions", torch.from_numpy(rows).to(self.device))
+        self.append_rows("false_positives", torch.from_numpy(wrong).to(self.device))
 
     def compute(self) -> dict[str, float]:
         """All of the above; NaN where there is no lesion (of that size) or no negative case."""

@@ -41,8 +41,10 @@ class OriginalDice(CaseMetric):
         maps, truth = probability.detach().flatten(1), above(mask, 0.5).flatten(1)
         rows = zip(maps[:, None], truth, strict=True)
         inside = torch.cat([sum_inside(*row) for row in rows])
-        self.sums.append(torch.stack([inside, wide(maps).sum(-1), wide(count(truth))], 1))
-        self.ids.append(torch.stack([_as_bytes(case_id) for case_id in case_ids]).to(mask.device))
+        sums = torch.stack([inside, wide(maps).sum(-1), wide(count(truth))], 1)
+        self.append_rows("sums", sums)
+        names = torch.stack([_as_bytes(case_id) for case_id in case_ids]).to(mask.device)
+        self.append_rows("ids", names)
 
     def compute(self) -> dict[str, float]:
         """`dice_original`, NaN without cases."""
