@@ -50,6 +50,10 @@ bench: $(STAMP) ## the benchmarks; each prints ratios measured in one run
 	$(BIN)/python benchmarks/framework_overhead.py
 	$(BIN)/python benchmarks/step_options.py --repeats 3 --options plain channels_last bf16 'fused AdamW'
 	$(BIN)/python benchmarks/metrics_cost.py --cases 200
+	$(BIN)/python benchmarks/loader_speed.py --cases 8 --repeats 2 --waiting
+	$(BIN)/python benchmarks/data_scale.py --counts 100 1000
+	$(BIN)/python benchmarks/predict_memory.py --counts 20 100
+	$(BIN)/python benchmarks/ddp_efficiency.py --repeats 1
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
