@@ -82,16 +82,22 @@ def table(
     return "\n".join(lines)
 
 
-def machine_line() -> str:
-    """Machine, software and date: without it a time says nothing."""
-    cpu = platform.processor() or platform.machine()
+def cpu_name() -> str:
+    """The processor's name, as far as the system tells it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [row for row in info.read_text().splitlines() if row.startswith("model name")]
-        cpu = names[0].split(":", 1)[1].strip() if names else cpu
+        for row in info.read_text().splitlines():
+            if row.startswith("model name"):
+                return row.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine_line() -> str:
+    """Machine, software and date: without it a time says nothing."""
     load = "/".join(f"{value:.1f}" for value in os.getloadavg())
     return (
-        f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} torch thread(s), load {load}; "
+        f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch thread(s), "
+        f"load {load}; "
         f"torch {torch.__version__}, Python {platform.python_version()}, "
         f"{datetime.now(UTC):%Y-%m-%d}"
     )
