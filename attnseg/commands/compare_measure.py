@@ -54,7 +54,7 @@ def _complete(
     record: RunRecord, evaluation: Evaluation | None, config: CompareConfig, place: str
 ) -> Evaluation:
     """The run's evaluation with the maps of the wanted cases, made where it is missing."""
-    from attnseg.reports.compare.maps import FILE, read_maps, write_maps
+    from attnseg.reports.compare.maps import FILE, read_maps
     from attnseg.reports.compare.pictures import wanted_cases
 
     job: Job | None = None
@@ -68,9 +68,19 @@ def _complete(
     fresh = path.is_file() and not older_than_best(path, record)
     kept = read_maps(path) if fresh and job is None else {}
     if any(case_id not in kept for case_id in wanted) and record.folder.best.is_file():
-        job = job or _job(record, config)
-        write_maps(maps_of(job, [*kept, *wanted], job.checkpoint.threshold), path)
+        _keep_maps(job or _job(record, config), [*kept, *wanted], path)
     return evaluation
+
+
+def _keep_maps(job: Job, case_ids: Sequence[str], path: Path) -> None:
+    """Run the model over these cases once more and keep their images beside cases.csv."""
+    from attnseg.data.datamodule import AttnSegDataModule
+    from attnseg.prediction.predictor import predictor_of
+    from attnseg.reports.compare.maps import write_maps
+
+    model = predictor_of(job.members, job.passes)
+    module = AttnSegDataModule(job.data, job.checkpoint.config.seed)
+    write_maps(maps_of(job, model, module, case_ids, job.checkpoint.threshold), path)
 
 
 def _job(record: RunRecord, config: CompareConfig) -> Job:

@@ -188,7 +188,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         about["members"] = [str(member.path) for member in job.members]
         about |= {"tta": config.tta, "mc_dropout": config.mc_dropout, "seed": config.seed}
     write_results(result, job.output_dir, about)
-    draw_gallery(job, result.cases, threshold)
+    draw_gallery(job, model, module, result.cases, threshold)
     if n_seen:
         print(f"note: {n_seen} of {len(result.cases)} cases are of patients it was trained on")
     return result

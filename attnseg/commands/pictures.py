@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING, Any
 from attnseg.commands.measure import Job, device_of
 
 if TYPE_CHECKING:
+    from attnseg.data.datamodule import AttnSegDataModule
     from attnseg.evaluation import EvaluatedCase
+    from attnseg.prediction.predictor import Predictor
     from attnseg.reports.overlays import OverlayCase
 
 
-def draw_gallery(job: Job, rows: Sequence[Mapping[str, Any]], threshold: float) -> None:
+def draw_gallery(
+    job: Job,
+    model: Predictor,
+    module: AttnSegDataModule,
+    rows: Sequence[Mapping[str, Any]],
+    threshold: float,
+) -> None:
     """Write overlays/{best,median,worst}.png, a third of `n_pictures` each, positive cases by Dice.
 
     Args:
         job: what was measured; says where to write.
+        model, module: the job's, as they were measured.
         rows: of cases.csv, every case.
         threshold: of the mask that is drawn.
     """
@@ -24,7 +33,8 @@ def draw_gallery(job: Job, rows: Sequence[Mapping[str, Any]], threshold: float) 
 
     groups = chosen_cases(rows, job.config.n_pictures)
     wanted = list(dict.fromkeys(case_id for ids in groups.values() for case_id in ids))
-    shown = {case.case_id: case for case in maps_of(job, wanted, threshold)} if wanted else {}
+    maps = maps_of(job, model, module, wanted, threshold) if wanted else []
+    shown = {case.case_id: case for case in maps}
     for name, ids in groups.items():
         if ids:
             path = job.output_dir / "overlays" / f"{name}.png"
@@ -44,16 +54,19 @@ def chosen_cases(rows: Sequence[Mapping[str, Any]], n_pictures: int) -> dict[str
     }
 
 
-def maps_of(job: Job, case_ids: Sequence[str], threshold: float) -> list[OverlayCase]:
-    """Run the model over these cases of the job's split and keep their images."""
-    from attnseg.data.datamodule import AttnSegDataModule
+def maps_of(
+    job: Job,
+    model: Predictor,
+    module: AttnSegDataModule,
+    case_ids: Sequence[str],
+    threshold: float,
+) -> list[OverlayCase]:
+    """Run the job's model over these cases of its split and keep their images."""
     from attnseg.data.dataset import CaseDataset
     from attnseg.data.loader import eval_loader
     from attnseg.data.sampling import EvalSampler
     from attnseg.evaluation import evaluate_batches
-    from attnseg.prediction.predictor import predictor_of
 
-    module = AttnSegDataModule(job.data, job.checkpoint.config.seed, progress=False)
     wanted = set(case_ids)
     cases = [case for case in module.cases(job.config.split) if case.case_id in wanted]
     loader = eval_loader(
@@ -65,7 +78,7 @@ def maps_of(job: Job, case_ids: Sequence[str], threshold: float) -> list[Overlay
     )
     kept: list[OverlayCase] = []
     evaluate_batches(
-        predictor_of(job.members, job.passes),
+        model,
         loader,
         threshold=threshold,
         device=device_of(job.config.accelerator),
