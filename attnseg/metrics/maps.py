@@ -19,6 +19,8 @@ from attnseg.metrics.regions import above, count, equal, on_cpu, places, sum_ins
 
 REFERENCE_SIZE = 512
 """Distances in pixels are given as if every image were 512 x 512."""
+PIECE = 16384
+"""Pixels of a map that are looked at together on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,8 @@ def moments(maps: Tensor, region: Tensor) -> Moments:
     """
     low, high = maps.amin(-1), maps.amax(-1)  # aminmax(dim) is 10 times slower on a CPU
     share = wide(count(region)) / region.shape[-1]
-    means, covariances = [], []
-    for case, inside in zip(maps, region, strict=True):
-        # One by one: the wide copies of a whole batch would not fit a cache.
-        values = wide(case)
-        mean = values.mean(-1, keepdim=True)
-        values = values.sub_(mean) if values is not case else values - mean
-        means.append(mean.squeeze(-1))
-        covariances.append(torch.cat([values @ values.T, sum_inside(values, inside)[:, None]], 1))
-    covariance = torch.stack(covariances) / region.shape[-1]
+    cases = [_central(case, inside) for case, inside in zip(maps, region, strict=True)]
+    covariance = torch.stack([products for _, products in cases])
     # Of a region with itself; with the maps it was summed above.
     last = torch.cat([covariance[..., -1], (share * (1.0 - share))[:, None]], 1)
     covariance = torch.cat([covariance, last[:, None]], 1)
@@ -71,8 +66,28 @@ def moments(maps: Tensor, region: Tensor) -> Moments:
     inverse = torch.where(std > 0, 1.0 / std, 0.0)
     inverse = torch.where(std.isnan(), torch.nan, inverse)  # a broken map stays visible
     correlation = (covariance * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)).clamp(-1.0, 1.0)
-    mean = torch.cat([torch.stack(means), share[:, None]], 1)
+    mean = torch.cat([torch.stack([mean for mean, _ in cases]), share[:, None]], 1)
     return Moments(low, high, mean, std, correlation)
+
+
+def _central(maps: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (M,) of maps (M, N), and their mean central products with each other and, as the
+    last column, with a region (N,) bool: (M, M + 1); both wide.
+
+    Around a mean in single precision, which is only near it; what it is off is put right at the
+    end. In pieces, as wide copies of whole maps would not fit a cache.
+    """
+    n_pixels = maps.shape[-1]
+    near = wide(maps.mean(-1, keepdim=True))
+    sums, products = near.new_zeros(len(maps)), near.new_zeros(len(maps), len(maps))
+    for values in maps.split(PIECE if on_cpu(maps) else n_pixels, -1):
+        off = values - near
+        sums += off.sum(-1)
+        products.addmm_(off, off.T)
+    with_region = sum_inside(maps, region, less=near)
+    off = torch.cat([sums, wide(count(region[None]))]) / n_pixels
+    products = torch.cat([products, with_region[:, None]], 1) / n_pixels
+    return near[:, 0] + off[:-1], products - off[:-1, None] * off
 
 
 def top_decile(maps: Tensor) -> Tensor:

@@ -41,11 +41,15 @@ def count(region: Tensor) -> Tensor:
     return torch.tensor([np.count_nonzero(case) for case in region.numpy()], dtype=torch.int64)
 
 
-def sum_inside(values: Tensor, region: Tensor) -> Tensor:
-    """The sum over the pixels of a region: (M, N) floats, (N,) bool -> (M,), wide."""
+def sum_inside(values: Tensor, region: Tensor, less: Tensor | float = 0.0) -> Tensor:
+    """The sum of `values - less` over a region: (M, N) floats, (N,) bool -> (M,), wide.
+
+    `less` is a number or (M, 1), wide.
+    """
     if not on_cpu(values):
-        return wide(values) @ wide(region)
-    return wide(values[:, torch.from_numpy(np.flatnonzero(region.numpy()))]).sum(-1)
+        return (wide(values) - less) @ wide(region)
+    inside = wide(values[:, torch.from_numpy(np.flatnonzero(region.numpy()))])
+    return (inside - less).sum(-1)
 
 
 def places(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -53,9 +53,10 @@ def test_mirroring_changes_nothing(case: tuple[Tensor, ...], axes: tuple[int, ..
     *maps, spacing = case
     there = alignment_per_case(*maps, spacing)
     back = alignment_per_case(*(one.flip(axes) for one in maps), spacing)
-    assert {k: float(v) for k, v in back.items()} == pytest.approx(
-        {k: float(v) for k, v in there.items()}, abs=1e-4, rel=1e-5
-    )
+    for name, value in there.items():
+        # Lines are summed in single precision: a thousandth of a pixel for centres of mass.
+        tolerance = 1e-3 if "distance" in name else 1e-4
+        assert float(back[name]) == pytest.approx(float(value), abs=tolerance, rel=1e-5), name
 
 
 @settings(max_examples=30, deadline=None)
