@@ -80,7 +80,7 @@ def _central(maps: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
     n_pixels = maps.shape[-1]
     near = wide(maps.mean(-1, keepdim=True))
     sums, products = near.new_zeros(len(maps)), near.new_zeros(len(maps), len(maps))
-    for values in maps.split(PIECE if on_cpu(maps) else n_pixels, -1):
+    for values in torch.split(maps, PIECE if on_cpu(maps) else n_pixels, -1):
         off = values - near
         sums += off.sum(-1)
         products.addmm_(off, off.T)
