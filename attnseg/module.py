@@ -15,7 +15,7 @@ from attnseg.config import TrainConfig, WeightName
 from attnseg.losses import CombinedLoss, build_adaptive
 from attnseg.models import build_model
 from attnseg.models.output import DualPathwayOutput
-from attnseg.runs.checkpoints import KEY
+from attnseg.runs.archive import KEY
 from attnseg.runs.identity import run_identity
 from attnseg.schedules import Schedule
 from attnseg.seeding import derive_seed, seed_step

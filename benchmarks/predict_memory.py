@@ -56,7 +56,8 @@ def write_checkpoint(path: Path) -> Path:
 
     config = compose_checked("train", TINY, TrainConfig)
     weights = AttnSegModule(config).model.state_dict()
-    export_safetensors(LoadedCheckpoint(path, config, weights, 0.5, "benchmark", {}, None), path)
+    checkpoint = LoadedCheckpoint(path, config, weights, 0.5, "benchmark", {}, None)
+    export_safetensors([checkpoint], path)
     return path
 
 

@@ -46,7 +46,7 @@ def test_without_a_file_the_message_says_so(
 def test_every_command_takes_it(
     finished: RunFolder, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_safetensors(load_checkpoint(str(finished.path)), package / "small.safetensors")
+    export_safetensors([load_checkpoint(str(finished.path))], package / "small.safetensors")
     monkeypatch.chdir(tmp_path)
     one = "checkpoint=pretrained"
     assert main(["evaluate", one, "split=all"]) == 0
@@ -63,7 +63,7 @@ def test_every_command_takes_it(
 
 def test_a_name_chooses_among_several(finished: RunFolder, package: Path) -> None:
     for name in ("large", "small"):
-        export_safetensors(load_checkpoint(str(finished.path)), package / f"{name}.safetensors")
+        export_safetensors([load_checkpoint(str(finished.path))], package / f"{name}.safetensors")
     assert pretrained_file("pretrained:small").name == "small.safetensors"
     with pytest.raises(CheckpointError, match="choose pretrained:NAME from large, small"):
         pretrained_file("pretrained")

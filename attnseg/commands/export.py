@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,10 @@ OVERRIDES = (
     ("output=FILE.safetensors", "default: <run folder>/export/<run name>.safetensors"),
     ("format=exported_program", "a graph for torch without attnseg (.pt2), checked"),
     ("format=onnx", "a graph for ONNX runtimes (.onnx), checked; needs attnseg[onnx]"),
-    ("checkpoint=[A,B,C]", "an ensemble in one graph"),
+    ("checkpoint=[A,B,C]", "an ensemble in one file"),
+    ("member=0", "one model of an ensemble alone"),
+    ("half=true", "safetensors: kernels in half precision, half the file"),
+    ("threshold=0.5", "to write into the file, e.g. an ensemble's best on validation cases"),
     ("tolerance=1e-4", "how much the graph's maps may differ from the model's"),
 )
 _SUFFIX = {"safetensors": ".safetensors", "exported_program": ".pt2", "onnx": ".onnx"}
@@ -34,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
         purpose = "write a checkpoint as safetensors, ExportedProgram or ONNX"
         return show(command_help("export", purpose, (), OVERRIDES))
     config = compose_checked("export", arguments, ExportConfig)
+    if config.half and config.format != "safetensors":
+        raise ConfigError(f"half=true is for format=safetensors, not for format={config.format}")
     suffix = _SUFFIX[config.format]
     if config.output is not None and Path(config.output).suffix != suffix:
         raise ConfigError(
@@ -46,11 +52,12 @@ def main(argv: Sequence[str]) -> int:
     from attnseg.runs.identity import run_name
 
     members = load_checkpoints(config.checkpoint)
-    if len(members) > 1 and config.format == "safetensors":
-        raise ConfigError(
-            "format=safetensors holds one model: export the members one by one, or the ensemble "
-            "with format=onnx or exported_program"
-        )
+    if config.member is not None:
+        if config.member >= len(members):
+            raise ConfigError(f"member={config.member}: the ensemble's are 0 to {len(members) - 1}")
+        members = [members[config.member]]
+    if config.threshold is not None:
+        members = [replace(member, threshold=config.threshold) for member in members]
     name = run_name(members[0].config) if len(members) == 1 else "ensemble"
     default = results_home(config.checkpoint, members) / "export" / f"{name}{suffix}"
     output = Path(config.output or default)
@@ -58,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     if config.format == "safetensors":
         from attnseg.runs.checkpoints import export_safetensors
 
-        export_safetensors(members[0], output)
+        export_safetensors(members, output, half=config.half)
         print(f"weights: {output}\nconfig:  {output.with_suffix('.yaml')}")
         return 0
     return _export_graph(config, members, output)
@@ -67,11 +74,16 @@ def main(argv: Sequence[str]) -> int:
 def _export_graph(config: ExportConfig, members: Sequence[LoadedCheckpoint], output: Path) -> int:
     from attnseg.export.graph import export_graph
     from attnseg.files import write_json
-    from attnseg.prediction.predictor import predictor_of
+    from attnseg.prediction.predictor import grid_of, predictor_of
 
     assert config.format != "safetensors"
     predictor = predictor_of(members)
-    size = members[0].config.data.size
+    size = grid_of(members)
+    if any(member.config.data.size != size for member in members):
+        lines = [f"  - {member.path}: {member.config.data.size} px" for member in members]
+        raise ConfigError(
+            "\n".join([f"format={config.format}: members must share one data.size:", *lines])
+        )
     agreement = export_graph(
         predictor,
         output,

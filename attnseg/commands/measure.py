@@ -57,11 +57,13 @@ def prepare(command: str, arguments: Sequence[str]) -> Job:
     plain = compose(command, arguments)
     given = plain.pop("data", None)
     config = validate({**plain, "data": None}, EvaluateConfig)
+    from attnseg.prediction.predictor import grid_of
     from attnseg.runs.checkpoints import load_checkpoints
 
     members = load_checkpoints(config.checkpoint)
     checkpoint = members[0]
-    data = merge_data(checkpoint.config.data.model_dump(mode="json"), given, arguments)
+    trained_on = checkpoint.config.data.model_dump(mode="json") | {"size": grid_of(members)}
+    data = merge_data(trained_on, given, arguments)
     config = validate({**plain, "data": data}, EvaluateConfig)
     assert config.data is not None
     job = Job(config, config.data, tuple(members), Path())

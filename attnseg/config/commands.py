@@ -158,6 +158,9 @@ class ExportConfig(Section):
     checkpoint: Checkpoint
     output: str | None = None  # null: <run folder>/export/<run name>.<the format's ending>
     format: Literal["safetensors", "exported_program", "onnx"] = "safetensors"
+    member: Annotated[int, Field(ge=0)] | None = None  # of an ensemble; null: all
+    half: bool = False  # safetensors: kernels in half precision
+    threshold: Fraction | None = None  # to write into the file; null: the checkpoint's own
     tolerance: Annotated[float, Field(gt=0.0)] = 1e-4  # largest difference from the model's maps
     dynamic_size: Literal["auto", "always", "never"] = "auto"
 

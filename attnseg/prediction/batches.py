@@ -80,6 +80,10 @@ class BatchRunner:
             before = torch.cuda.memory_allocated(self._device)
             self._run([window], ["measured"])
             return torch.cuda.max_memory_allocated(self._device) - before
+        return max(self._outputs_of(model, window) for model in self._predictor.models)
+
+    def _outputs_of(self, model: nn.Module, window: Tensor) -> int:
+        """Bytes of every layer's output for one window."""
         total = 0
 
         def count(layer: nn.Module, given: object, output: object) -> None:
@@ -87,7 +91,6 @@ class BatchRunner:
             if isinstance(output, Tensor):
                 total += output.numel() * output.element_size()
 
-        model = self._predictor.models[0]
         leaves = [layer for layer in model.modules() if not list(layer.children())]
         hooks = [leaf.register_forward_hook(count) for leaf in leaves]
         try:

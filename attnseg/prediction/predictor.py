@@ -93,14 +93,14 @@ def views_of(tta: Tta, side: int) -> list[View]:
 class Predictor(nn.Module):
     """Runs the models of an ensemble over every view and averages.
 
-    Where images have another size than those of training, the models still see that of training:
-    a nodule of 10 px at 256 x 256 is one of 20 px at 512 x 512, a size that a network may never
-    have met. The images are scaled down antialiased (or up), the maps back bilinearly.
+    Where images have another size than those of training, a model still sees that of its
+    training: a nodule of 10 px at 256 x 256 is one of 20 px at 512 x 512, a size that a network
+    may never have met. Images are scaled down antialiased (or up), maps back bilinearly.
 
     Args:
-        models: one or more, of one image size.
+        models: one or more.
         options: which passes.
-        size: side of the squares that they were trained on, px; None: they take any.
+        sizes: of each, side of the squares that it was trained on, px; None: they take any.
 
     Raises:
         ConfigError: MC dropout of a model without dropout.
@@ -110,10 +110,10 @@ class Predictor(nn.Module):
         self,
         models: Sequence[SegmentationModel],
         options: PassOptions | None = None,
-        size: int | None = None,
+        sizes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.size = size
+        self.sizes = [None] * len(models) if sizes is None else list(sizes)
         self.models = nn.ModuleList(models)
         self.options = options or PassOptions()
         self.has_attention = any(model.has_attention for model in models)
@@ -130,20 +130,6 @@ class Predictor(nn.Module):
             xray, drr: standardised as in training.
             keys: a name a case; with the seed it fixes the dropout.
         """
-        height, width = xray.shape[-2:]
-        side = self.size
-        if side is None or (height, width) == (side, side):
-            return self._predict(xray, drr, keys)
-        assert height == width, f"expected square images, got {height} x {width}"
-        maps = self._predict(_resized(xray, side, side), _resized(drr, side, side), keys)
-        return Maps(
-            _resized(maps.probability, height, width),
-            _resized(maps.attention, height, width),
-            None if maps.std is None else _resized(maps.std, height, width),
-            maps.n_passes,
-        )
-
-    def _predict(self, xray: Tensor, drr: Tensor, keys: Sequence[str]) -> Maps:
         mean: Tensor | None = None
         spread = torch.zeros_like(xray, dtype=torch.float32)
         attention = torch.zeros_like(spread)
@@ -168,16 +154,27 @@ class Predictor(nn.Module):
         self, xray: Tensor, drr: Tensor, keys: Sequence[str]
     ) -> Iterator[tuple[Tensor, Tensor, bool]]:
         """(probability, attention, whether that means anything) of each pass."""
-        n = self.options.mc_dropout
-        for member, module in enumerate(self.models):
+        height, width = xray.shape[-2:]
+        for member, (module, side) in enumerate(zip(self.models, self.sizes, strict=True)):
             assert isinstance(module, SegmentationModel)
-            for view in views_of(self.options.tta, max(xray.shape[-2:])):
-                if not n:
-                    yield (*_look(module, xray, drr, view), module.has_attention)
-                for draw in range(n):
-                    key = f"{member}/{view.flip}/{view.strides}/{draw}"
-                    maps = self._dropped(module, xray, drr, view, keys, key)
-                    yield (*maps, module.has_attention)
+            assert side is None or height == width, f"not square: {height} x {width}"
+            shown = side or height, side or width
+            images = _resized(xray, *shown), _resized(drr, *shown)
+            for maps in self._views(module, *images, keys, member):
+                probability, attention = (_resized(one, height, width) for one in maps)
+                yield probability, attention, module.has_attention
+
+    def _views(
+        self, model: SegmentationModel, xray: Tensor, drr: Tensor, keys: Sequence[str], member: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(probability, attention) of each pass of one model, on images of its size."""
+        n = self.options.mc_dropout
+        for view in views_of(self.options.tta, max(xray.shape[-2:])):
+            if not n:
+                yield _look(model, xray, drr, view)
+            for draw in range(n):
+                key = f"{member}/{view.flip}/{view.strides}/{draw}"
+                yield self._dropped(model, xray, drr, view, keys, key)
 
     def _dropped(
         self,
@@ -231,7 +228,7 @@ def predictor_of(
                 "use tta=flip"
             )
     models = [trained_model(member) for member in members]
-    return Predictor(models, options, members[0].config.data.size)
+    return Predictor(models, options, [member.config.data.size for member in members])
 
 
 def trained_model(checkpoint: LoadedCheckpoint) -> SegmentationModel:
@@ -245,6 +242,11 @@ def trained_model(checkpoint: LoadedCheckpoint) -> SegmentationModel:
     model = build_model(checkpoint.config.model, checkpoint.config.attention, load_weights=False)
     checkpoint.load_into(model)
     return model
+
+
+def grid_of(members: Sequence[LoadedCheckpoint]) -> int:
+    """Side of the squares that maps are made on, px: the largest that a member was trained at."""
+    return max(member.config.data.size for member in members)
 
 
 def threshold_of(members: Sequence[LoadedCheckpoint], given: float | None) -> float:
@@ -273,6 +275,8 @@ def _look(model: SegmentationModel, xray: Tensor, drr: Tensor, view: View) -> tu
 
 
 def _resized(image: Tensor, height: int, width: int) -> Tensor:
+    if image.shape[-2:] == (height, width):
+        return image
     return F.interpolate(
         image, (height, width), mode="bilinear", align_corners=False, antialias=True
     )

@@ -22,6 +22,7 @@ from attnseg.prediction.case import OpenCase, Settings, interpret, open_case, wr
 from attnseg.prediction.files import read_result, remove_leftovers
 from attnseg.prediction.grid import Canvas
 from attnseg.prediction.inputs import Item
+from attnseg.prediction.predictor import grid_of
 from attnseg.prediction.summary import CASES
 from attnseg.runs.checkpoints import LoadedCheckpoint
 
@@ -59,7 +60,7 @@ def settings_of(
         digest.update(digest_of_weights(member).encode())
     return Settings(
         config=config,
-        size=members[0].config.data.size,
+        size=grid_of(members),
         threshold=threshold,
         window=window,
         has_attention=attention,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from attnseg.config import TrainConfig, validate
 from attnseg.errors import CheckpointError, ConfigError
 from attnseg.files import write_atomically, write_text
 from attnseg.pretrained import means_pretrained, pretrained_file
+from attnseg.runs.archive import KEY, read_archive, write_archive
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.preflight import no_such_checkpoint
 
-KEY = "attnseg"  # where a checkpoint keeps what is ours: config, identity, threshold, data record
 ENSEMBLE_FILE = "ensemble.txt"  # in a folder: its members, one path a line
 _WEIGHTS = "model."
 
@@ -141,40 +140,51 @@ def find_checkpoint(spec: str, key: str = "checkpoint") -> Path:
 
 
 def load_checkpoint(spec: str, key: str = "checkpoint") -> LoadedCheckpoint:
-    """Load a run folder, a .ckpt or a .safetensors, named by a configuration key.
+    """Load a run folder, a .ckpt or a .safetensors of one model, named by a configuration key.
 
     Raises:
-        CheckpointError: none there, unreadable, not made by attnseg, or of another version.
+        CheckpointError: none there, unreadable, not made by attnseg, or of another version; or it
+            holds an ensemble.
     """
     path = find_checkpoint(spec, key)
+    members = _members(path)
+    if len(members) > 1:
+        raise CheckpointError(
+            f"{key}={spec}: {path} holds an ensemble of {len(members)} models, where one is needed "
+            f"(attnseg export checkpoint={spec} member=0 output=one.safetensors takes one out)"
+        )
+    return members[0]
+
+
+def _members(path: Path) -> list[LoadedCheckpoint]:
+    """The model of a file, or those of an ensemble."""
     if path.suffix == ".safetensors":
-        record, weights = _read_safetensors(path)
-        epoch = record.get("epoch")
-    else:
-        content = read_checkpoint(path)
-        if not isinstance(content.get(KEY), dict) or not isinstance(
-            content.get("state_dict"), dict
-        ):
-            raise CheckpointError(
-                f"{path}: not a checkpoint of attnseg (it has no '{KEY}' record); bare weights "
-                "go in as e.g. model.encoder.weights=..."
-            )
-        record, epoch = content[KEY], content.get("epoch")
-        weights = {
-            name.removeprefix(_WEIGHTS): value
-            for name, value in content["state_dict"].items()
-            if name.startswith(_WEIGHTS)
-        }
+        return [_loaded(path, record, weights) for record, weights in read_archive(path)]
+    content = read_checkpoint(path)
+    record, state = content.get(KEY), content.get("state_dict")
+    if not isinstance(record, dict) or not isinstance(state, dict):
+        raise CheckpointError(
+            f"{path}: not a checkpoint of attnseg (it has no '{KEY}' record); bare weights go in "
+            "as e.g. model.encoder.weights=..."
+        )
+    weights = {
+        name.removeprefix(_WEIGHTS): value
+        for name, value in state.items()
+        if name.startswith(_WEIGHTS)
+    }
+    return [_loaded(path, record | {"epoch": content.get("epoch")}, weights)]
+
+
+def _loaded(path: Path, record: dict[str, Any], weights: dict[str, Tensor]) -> LoadedCheckpoint:
     try:
-        config = validate(record["config"], TrainConfig)
         return LoadedCheckpoint(
             path=path,
-            config=config,
+            config=validate(record["config"], TrainConfig),
             weights=weights,
             threshold=float(record.get("threshold", 0.5)),
             identity=str(record.get("identity", "")),
             data_record=dict(record.get("data", {})),
-            epoch=epoch,
+            epoch=record.get("epoch"),
         )
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -186,24 +196,19 @@ def load_checkpoints(spec: str | Sequence[str], key: str = "checkpoint") -> list
     """Load one checkpoint, or the members of an ensemble.
 
     Args:
-        spec: what `load_checkpoint` takes, a list of such, or a folder whose `ensemble.txt` lists
-            them, one a line (relative paths start at the folder; # begins a comment).
+        spec: what `load_checkpoint` takes, a .safetensors of an ensemble, a list of such, or a
+            folder whose `ensemble.txt` lists them, one a line (relative paths start at the
+            folder; # begins a comment).
         key: the configuration key that named it.
 
     Raises:
-        CheckpointError: a member cannot be loaded, or they were trained at different image sizes.
+        CheckpointError: a member cannot be loaded.
     """
     given = [spec] if isinstance(spec, str) else list(spec)
     if not given:
         raise CheckpointError(f"{key}=[]: give at least one checkpoint")
-    members = [load_checkpoint(one, key) for name in given for one in _listed(name)]
-    sizes = {member.config.data.size for member in members}
-    if len(sizes) > 1:
-        lines = [f"  - {member.path}: {member.config.data.size} px" for member in members]
-        raise CheckpointError(
-            "\n".join([f"{key}: an ensemble's members must share one data.size:", *lines])
-        )
-    return members
+    files = [find_checkpoint(one, key) for name in given for one in _listed(name)]
+    return [member for path in files for member in _members(path)]
 
 
 def _listed(spec: str) -> list[str]:
@@ -218,40 +223,33 @@ def _listed(spec: str) -> list[str]:
     return [n if means_pretrained(n) else str(Path(spec) / Path(n).expanduser()) for n in names]
 
 
-def export_safetensors(checkpoint: LoadedCheckpoint, path: Path) -> None:
-    """Write the weights as safetensors, with config and threshold in its metadata.
+def export_safetensors(
+    members: Sequence[LoadedCheckpoint], path: Path, *, half: bool = False
+) -> None:
+    """Write one model, or an ensemble, as safetensors, with config and threshold in its metadata.
 
-    The configuration is also written beside it, as YAML for people to read.
+    The configuration is also written beside it, as YAML for people to read (of an ensemble, a
+    list of them).
+
+    Args:
+        members: the model, or the ensemble's.
+        path: the file to write.
+        half: kernels and matrices in half precision (see `write_archive`).
     """
     import yaml
-    from safetensors.torch import save
 
-    record = {
-        "config": checkpoint.config.model_dump(mode="json"),
-        "identity": checkpoint.identity,
-        "threshold": checkpoint.threshold,
-        "data": checkpoint.data_record,
-        "epoch": checkpoint.epoch,
-    }
-    weights = {name: value.contiguous() for name, value in checkpoint.weights.items()}
-    blob = save(weights, metadata={KEY: json.dumps(record)})
-    write_atomically(path, lambda stream: stream.write(blob))
-    text = yaml.safe_dump(checkpoint.config.model_dump(mode="json"), sort_keys=False)
-    write_text(path.with_suffix(".yaml"), text)
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as archive:
-            metadata = archive.metadata() or {}
-            weights = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from None
-    if KEY not in metadata:
-        raise CheckpointError(f"{path}: not exported by attnseg (its metadata has no '{KEY}')")
-    try:
-        return dict(json.loads(metadata[KEY])), weights
-    except ValueError as error:
-        raise CheckpointError(f"{path}: its '{KEY}' metadata cannot be read: {error}") from None
+    configs = [member.config.model_dump(mode="json") for member in members]
+    records = [
+        {
+            "config": config,
+            "identity": member.identity,
+            "threshold": member.threshold,
+            "data": member.data_record,
+            "epoch": member.epoch,
+        }
+        for member, config in zip(members, configs, strict=True)
+    ]
+    weights = [member.weights for member in members]
+    write_archive(path, list(zip(records, weights, strict=True)), half=half)
+    readable = configs[0] if len(configs) == 1 else configs
+    write_text(path.with_suffix(".yaml"), yaml.safe_dump(readable, sort_keys=False))

@@ -17,8 +17,8 @@ from torch import nn
 
 from attnseg.config import TrainConfig
 from attnseg.errors import CheckpointError, ConfigError
+from attnseg.runs.archive import KEY
 from attnseg.runs.checkpoints import (
-    KEY,
     find_checkpoint,
     load_checkpoint,
     read_checkpoint,

@@ -11,7 +11,8 @@ from typing import IO, Any
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import ConfigError
 from attnseg.files import write_atomically
-from attnseg.runs.checkpoints import KEY, find_checkpoint, read_checkpoint
+from attnseg.runs.archive import KEY
+from attnseg.runs.checkpoints import find_checkpoint, read_checkpoint
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import defining_part, differences, run_identity
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from attnseg.export.graph import SUFFIX
 from attnseg.models import build_model
 from attnseg.models.output import DualPathwayOutput
 from attnseg.prediction.predictor import Predictor, trained_model
-from attnseg.runs.checkpoints import load_checkpoint
+from attnseg.runs.checkpoints import export_safetensors, load_checkpoint, load_checkpoints
 from attnseg.runs.folder import RunFolder
 from tests.conftest import configure
 from tests.prediction.test_predictor import Pointwise
@@ -146,16 +147,48 @@ def test_a_model_of_one_size_is_exported_at_it(form: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.timeout(900)
-def test_an_ensemble_is_one_graph_and_no_safetensors(
+def test_an_ensemble_is_one_graph_or_one_safetensors(
     finished: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     both = f"checkpoint=[{finished.path},{finished.path}]"
-    assert main(["export", both, f"output={tmp_path / 'a.safetensors'}"]) == 2
-    assert "one by one" in capsys.readouterr().err
+    packed = tmp_path / "a.safetensors"
+    assert main(["export", both, f"output={packed}", "half=true", "threshold=0.25"]) == 0
+    assert [member.threshold for member in load_checkpoints(str(packed))] == [0.25, 0.25]
+    assert len(yaml.safe_load(packed.with_suffix(".yaml").read_text())) == 2
+    one = tmp_path / "one.safetensors"
+    assert main(["export", f"checkpoint={packed}", "member=1", f"output={one}"]) == 0
+    assert load_checkpoint(str(one)).threshold == 0.25
+    capsys.readouterr()
+    assert main(["export", f"checkpoint={packed}", "member=2", f"output={one}"]) == 2
+    assert "are 0 to 1" in capsys.readouterr().err
     output = tmp_path / "a.pt2"
     words = ["format=exported_program", f"output={output}", "dynamic_size=never"]
     assert main(["export", both, *words]) == 0
     assert len(json.loads((tmp_path / "a.pt2.json").read_text())["run_ids"]) == 2
+
+
+def test_half_precision_is_for_safetensors(
+    finished: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", f"checkpoint={finished.path}", "format=onnx", "half=true"]) == 2
+    assert "half=true is for format=safetensors" in capsys.readouterr().err
+
+
+def test_members_of_several_sizes_are_no_graph(
+    finished: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = load_checkpoint(str(finished.path))
+    size = one.config.data.size
+    data = one.config.data.model_copy(update={"size": 2 * size})
+    other = replace(one, config=one.config.model_copy(update={"data": data}))
+    packed = tmp_path / "a.safetensors"
+    export_safetensors([one, other], packed)
+    words = ["format=exported_program", f"output={tmp_path / 'a.pt2'}"]
+    assert main(["export", f"checkpoint={packed}", *words]) == 2
+    assert f"{2 * size} px" in capsys.readouterr().err
+    # To measure is no problem: each sees its own size, on the larger grid.
+    assert main(["evaluate", f"checkpoint={packed}", f"output_dir={tmp_path / 'e'}"]) == 0
+    assert load_checkpoints(str(packed))[1].config.data.size == 2 * size
 
 
 def test_the_ending_follows_the_format(

@@ -88,7 +88,7 @@ def test_evaluate_writes_every_promised_key(
 
 def test_safetensors_give_the_same_figures(finished: RunFolder, tmp_path: Path) -> None:
     exported = tmp_path / "model.safetensors"
-    export_safetensors(load_checkpoint(str(finished.best)), exported)
+    export_safetensors([load_checkpoint(str(finished.best))], exported)
     for name, spec in (("ckpt", finished.best), ("safe", exported)):
         words = [f"checkpoint={spec}", f"output_dir={tmp_path / name}", "n_pictures=0"]
         assert main(["evaluate", *words]) == 0

@@ -181,7 +181,7 @@ class Watched(Pointwise):
 def test_models_see_the_size_they_were_trained_at(given_side: int) -> None:
     model = Watched(gain=4.0)
     ramp = torch.linspace(-1, 1, given_side).expand(2, 1, given_side, given_side)
-    maps = Predictor([model], size=64)(ramp, -ramp, ["a", "b"])
+    maps = Predictor([model], sizes=[64])(ramp, -ramp, ["a", "b"])
     assert model.side == 64
     assert maps.probability.shape == maps.attention.shape == ramp.shape
     # A ramp is still that ramp, away from the borders.
@@ -191,8 +191,21 @@ def test_models_see_the_size_they_were_trained_at(given_side: int) -> None:
     torch.testing.assert_close(maps.attention[inside], (-ramp).sigmoid()[inside], **close)
 
 
+def test_members_of_an_ensemble_each_see_their_own_size() -> None:
+    models = [Watched(gain=4.0), Watched(gain=4.0)]
+    ramp = torch.linspace(-1, 1, 128).expand(2, 1, 128, 128)
+    maps = Predictor(models, PassOptions(tta="flip"), sizes=[64, 128])(ramp, ramp, ["a", "b"])
+    assert [model.side for model in models] == [64, 128]
+    assert maps.n_passes == 4 and maps.std is not None
+    assert maps.probability.shape == maps.std.shape == ramp.shape
+    inside = (..., slice(8, -8), slice(8, -8))
+    torch.testing.assert_close(
+        maps.probability[inside], (4 * ramp).sigmoid()[inside], rtol=0.0, atol=0.03
+    )
+
+
 def test_the_spread_comes_back_to_the_images_size_too() -> None:
     xray, drr = images(side=128)
-    maps = Predictor([small()], PassOptions(mc_dropout=2), size=64).eval()(xray, drr, ["a", "b"])
+    maps = Predictor([small()], PassOptions(mc_dropout=2), sizes=[64]).eval()(xray, drr, ["a", "b"])
     assert maps.std is not None
     assert maps.std.shape == xray.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from safetensors.torch import save_file
 from attnseg.config import TrainConfig
 from attnseg.errors import CheckpointError
 from attnseg.models import build_model
+from attnseg.runs.archive import KEY
 from attnseg.runs.checkpoints import (
-    KEY,
     export_safetensors,
     find_checkpoint,
     load_checkpoint,
+    load_checkpoints,
     read_checkpoint,
 )
 
@@ -78,7 +80,7 @@ def test_a_run_folder_means_its_best_checkpoint(checkpoint: Path) -> None:
 def test_safetensors_carry_config_and_threshold(checkpoint: Path, tmp_path: Path) -> None:
     original = load_checkpoint(str(checkpoint))
     path = tmp_path / "small.safetensors"
-    export_safetensors(original, path)
+    export_safetensors([original], path)
     back = load_checkpoint(str(path))
     assert (back.config, back.threshold, back.identity) == (
         original.config,
@@ -87,6 +89,30 @@ def test_safetensors_carry_config_and_threshold(checkpoint: Path, tmp_path: Path
     )
     assert back.weights.keys() == original.weights.keys()
     assert all(torch.equal(back.weights[k], v) for k, v in original.weights.items())
+
+
+def test_an_ensemble_is_one_file_and_half_precision_keeps_its_vectors(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    one = load_checkpoint(str(checkpoint))
+    doubled = {name: value * 2 for name, value in one.weights.items()}
+    other = replace(one, weights=doubled, identity="other", threshold=0.5)
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    export_safetensors([one, other], whole)
+    export_safetensors([one, other], half, half=True)
+    assert half.stat().st_size < 0.7 * whole.stat().st_size
+    for path in (whole, half):
+        back = load_checkpoints(str(path))
+        assert [(m.identity, m.threshold) for m in back] == [("abcd1234", 0.3), ("other", 0.5)]
+        for member, original in zip(back, (one, other), strict=True):
+            assert member.weights.keys() == original.weights.keys()
+            for name, value in member.weights.items():
+                expected = original.weights[name]
+                exact = path == whole or expected.ndim < 2
+                assert value.dtype == expected.dtype
+                torch.testing.assert_close(value, expected, rtol=0 if exact else 1e-3, atol=1e-7)
+    with pytest.raises(CheckpointError, match=r"ensemble of 2 models.*member=0"):
+        load_checkpoint(str(whole))
 
 
 def test_weights_of_another_model_are_named(checkpoint: Path, tmp_path: Path) -> None:

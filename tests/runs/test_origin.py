@@ -108,7 +108,7 @@ def test_a_warm_start_takes_the_weights_alone(
     source = str(parent.path)
     if kind == "safetensors":
         source = str(tmp_path / "weights.safetensors")
-        export_safetensors(load_checkpoint(str(parent.path)), Path(source))
+        export_safetensors([load_checkpoint(str(parent.path))], Path(source))
     seen: dict[str, torch.Tensor] = {}
 
     def stop(trainer: pl.Trainer, module: pl.LightningModule, **_: object) -> None:
