@@ -17,6 +17,7 @@ from attnseg.callbacks.checkpointing import Checkpointing
 from attnseg.callbacks.interruption import Interruption
 from attnseg.cli import main
 from attnseg.errors import FAILED, INTERRUPTED, ConfigError, DataError
+from attnseg.models.dual_pathway import DualPathwayModel
 from attnseg.runs.checkpoints import load_checkpoint, read_checkpoint
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
@@ -240,3 +241,49 @@ def test_of_a_sweep_a_failed_run_stops_no_other_and_an_interrupted_one_does(
     seen.clear()
     assert main(["train", "-m", "seed=3,4,5", *words]) == INTERRUPTED
     assert seen == [3, 4]
+
+
+def trained(folder: Path, *words: str) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """Weights after three steps of plain gradient descent's size, and the epoch's losses."""
+    words = ("trainer.max_epochs=1", "trainer.limit_train_batches=3", "optim.lr=1e-5", *words)
+    assert fit(configure(folder, *words)) == 0
+    row = read_ledger(RunFolder(folder).ledger)[0]
+    losses = {k: float(v) for k, v in row.items() if k.startswith(("train/loss", "val/loss")) and v}
+    return load_checkpoint(str(RunFolder(folder).last)).weights, losses
+
+
+@pytest.mark.parametrize(
+    ("option", "tolerance"),
+    [
+        ("trainer.channels_last=true", 1e-4),
+        ("optim.fused=true", 1e-4),
+        ("trainer.precision=bf16-mixed", 2e-2),
+    ],
+)
+def test_a_cheaper_step_trains_the_same(option: str, tolerance: float, tmp_path: Path) -> None:
+    """It takes effect, and what it changes is rounding."""
+    seen: dict[str, Any] = {}
+    forward, step = DualPathwayModel.forward, torch.optim.AdamW.step
+
+    def watched(model: Any, xray: torch.Tensor, drr: torch.Tensor) -> Any:
+        kernel = model.xray_encoder.levels[1][0][0].weight
+        seen["channels_last"] = kernel.is_contiguous(memory_format=torch.channels_last)
+        seen["bf16"] = torch.is_autocast_enabled("cpu")
+        return forward(model, xray, drr)
+
+    def stepped(optimizer: Any, *given: Any, **named: Any) -> Any:
+        seen["fused"] = bool(optimizer.defaults["fused"])
+        return step(optimizer, *given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        weights, losses = trained(tmp_path / "plain")
+        patch.setattr(DualPathwayModel, "forward", watched)
+        patch.setattr(torch.optim.AdamW, "step", stepped)
+        others, other_losses = trained(tmp_path / "cheap", option)
+    assert seen == {
+        "channels_last": "channels_last" in option,
+        "bf16": "bf16" in option,
+        "fused": "fused" in option,
+    }
+    assert other_losses == pytest.approx(losses, rel=tolerance, abs=tolerance)
+    assert all(torch.allclose(others[k], v, atol=1e-4) for k, v in weights.items())
