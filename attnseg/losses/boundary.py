@@ -23,7 +23,7 @@ class BoundaryLoss(nn.Module):
 
     That is the mean of |phi| |p - y|: 0 for the mask itself, more the farther off the mistakes lie.
     It is the regional form of the distance between two outlines (Kervadec et al., MIDL 2019,
-    arXiv 1812.07032, eqs. 3 to 5). There the part without p is dropped from what is minimised;
+    arXiv 1812.07032). There the part without p is dropped from what is minimised;
     here it stays, with the same gradient, since a loss below 0 would mislead the ledger's reader
     and the adaptive weightings, which need one that tends to 0.
 
@@ -31,7 +31,7 @@ class BoundaryLoss(nn.Module):
     [0, 1) and no matter of resolution; the paper's are in pixels, so a weight from there is to be
     multiplied by the diagonal (362 at 256 px, 724 at 512 px). Almost all of it are false positives
     far from any lesion: a tiny lesion's pixels are all near its outline, and add next to nothing,
-    so this term alone would teach to predict nothing. It is to be added to the others.
+    so an empty prediction all but minimises it. It is to be added to the others.
     """
 
     def forward(self, probability: Tensor, mask: Tensor) -> Tensor:
