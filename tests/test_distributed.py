@@ -40,6 +40,7 @@ def float_or_zero(text: str) -> float:
 
 GRADNORM = ("schedule=gradnorm", "schedule.total_epochs=3", "loss.attention.dice=1")
 FROZEN = ("schedule=three_phase", "schedule.total_epochs=3", "loss.segmentation.tversky=1")
+FROZEN += ("loss.segmentation.blob=1", "loss.segmentation.boundary=1")
 
 
 @pytest.mark.parametrize("variant", [GRADNORM, FROZEN])

@@ -120,14 +120,16 @@ class TestShipped:
     def test_losses_are_valid(self, path: Path) -> None:
         config = LossConfig.model_validate(shipped("loss", path.stem))
         s, a = config.segmentation, config.attention
-        weights = (s.bce, s.dice, s.focal, s.tversky, s.focal_tversky, a.bce, a.focal, a.dice)
+        weights = (s.bce, s.dice, s.focal, s.tversky, s.focal_tversky, s.blob, s.boundary)
+        weights += (a.bce, a.focal, a.dice)
         assert (
             weights
             == {
-                "default": (1, 1, 1, 0, 0, 1, 1, 0),
-                "dice_bce": (1, 1, 0, 0, 0, 1, 0, 0),
-                "tversky": (1, 0, 1, 1, 0, 1, 1, 0),
-                "focal_tversky": (1, 0, 0, 0, 1, 1, 1, 0),
+                "default": (1, 1, 1, 0, 0, 0, 0, 1, 1, 0),
+                "dice_bce": (1, 1, 0, 0, 0, 0, 0, 1, 0, 0),
+                "tversky": (1, 0, 1, 1, 0, 0, 0, 1, 1, 0),
+                "focal_tversky": (1, 0, 0, 0, 1, 0, 0, 1, 1, 0),
+                "blob": (1, 1, 1, 0, 0, 0.5, 0, 1, 1, 0),
             }[path.stem]
         )
 

@@ -18,16 +18,20 @@ class SegmentationLossConfig(Section):
     focal: NonNegative = 1.0
     tversky: NonNegative = 0.0
     focal_tversky: NonNegative = 0.0
+    blob: NonNegative = 0.0
+    boundary: NonNegative = 0.0
     bce_pos_weight: Annotated[float, Field(gt=0.0)] = 1.0
     focal_gamma: NonNegative = 2.0
     focal_alpha: Fraction | None = 0.75
     tversky_alpha: Fraction = 0.3  # weight of false positives
     tversky_beta: Fraction = 0.7  # weight of false negatives
     tversky_gamma: Annotated[float, Field(ge=1.0)] = 1.33  # focal_tversky: (1 - index)^(1 / gamma)
+    blob_kind: Literal["dice", "tversky"] = "dice"  # the overlap of each lesion
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> SegmentationLossConfig:
-        if not any((self.bce, self.dice, self.focal, self.tversky, self.focal_tversky)):
+        overlaps = (self.dice, self.tversky, self.focal_tversky, self.blob)
+        if not any((self.bce, self.focal, self.boundary, *overlaps)):
             raise ValueError("every term weighs 0: nothing would teach the segmentation")
         if self.tversky_alpha + self.tversky_beta == 0:
             raise ValueError("tversky_alpha and tversky_beta are both 0: no error would count")

@@ -21,6 +21,16 @@ batch Dice reads 1 - 1 / (1 + S) for a false-positive area of S px: 0 for none, 
 nothing."""
 
 
+def dice_loss(overlap: Tensor, area: Tensor) -> Tensor:
+    """1 - (2 overlap + s) / (area + s), of any shape; areas in px, both masks' together."""
+    return 1.0 - (2.0 * overlap + SMOOTH_PX) / (area + SMOOTH_PX)
+
+
+def tversky_loss(hit: Tensor, surplus: Tensor, missed: Tensor, alpha: float, beta: float) -> Tensor:
+    """1 - (tp + s) / (tp + alpha fp + beta fn + s), of any shape; areas in px."""
+    return 1.0 - (hit + SMOOTH_PX) / (hit + alpha * surplus + beta * missed + SMOOTH_PX)
+
+
 class DiceLoss(nn.Module):
     """1 - (2 sum(p y) + s) / (sum(p) + sum(y) + s) (Milletari, 3DV 2016).
 
@@ -38,8 +48,7 @@ class DiceLoss(nn.Module):
             (probability.square(), mask.square()) if self.squared else (probability, mask)
         )
         overlap, area = _sums(self, probability * mask, first + second)
-        loss: Tensor = 1.0 - (2.0 * overlap + SMOOTH_PX) / (area + SMOOTH_PX)
-        return loss
+        return dice_loss(overlap, area)
 
 
 class TverskyLoss(nn.Module):
@@ -59,9 +68,7 @@ class TverskyLoss(nn.Module):
         hit, surplus, missed = _sums(
             self, probability * mask, probability * (1.0 - mask), (1.0 - probability) * mask
         )
-        wrong = self.alpha * surplus + self.beta * missed
-        loss: Tensor = 1.0 - (hit + SMOOTH_PX) / (hit + wrong + SMOOTH_PX)
-        return loss
+        return tversky_loss(hit, surplus, missed, self.alpha, self.beta)
 
 
 class FocalTverskyLoss(nn.Module):

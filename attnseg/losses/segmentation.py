@@ -1,4 +1,4 @@
-"""Segmentation loss: BCE, Dice, focal, Tversky and focal-Tversky, each weighted.
+"""Segmentation loss: BCE, Dice, focal, Tversky, focal-Tversky, blob and boundary, each weighted.
 
 MONAI is imported where a focal loss is built: it brings Matplotlib, and takes as long as torch.
 """
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from attnseg.config import SegmentationLossConfig
 from attnseg.hidden import without_mlflow
+from attnseg.losses.blob import BlobLoss
+from attnseg.losses.boundary import BoundaryLoss
 from attnseg.losses.overlap import DiceLoss, FocalTverskyLoss, TverskyLoss
 
-_TERMS = ("bce", "dice", "focal", "tversky", "focal_tversky")
-_ON_LOGITS = ("bce", "focal")  # the others are overlaps of probabilities
+_TERMS = ("bce", "dice", "focal", "tversky", "focal_tversky", "blob", "boundary")
+_ON_LOGITS = ("bce", "focal")  # the others are of probabilities
 
 
 class LossValue(NamedTuple):
@@ -74,6 +76,8 @@ class SegmentationLoss(nn.Module):
             "focal": lambda: focal_loss(config.focal_gamma, config.focal_alpha),
             "tversky": lambda: TverskyLoss(alpha, beta),
             "focal_tversky": lambda: FocalTverskyLoss(alpha, beta, config.tversky_gamma),
+            "blob": lambda: BlobLoss(config.blob_kind, alpha, beta),
+            "boundary": BoundaryLoss,
         }
         self.terms = nn.ModuleDict({name: terms[name]() for name in self.weights})
 

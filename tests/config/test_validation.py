@@ -32,6 +32,19 @@ def test_every_mistake_is_listed_at_once_with_a_suggestion(plain: dict[str, Any]
     assert "schedule.phases.joint.epoch: no such key; did you mean" in message
 
 
+def test_wrong_loss_weights_are_told_with_their_path(plain: dict[str, Any]) -> None:
+    plain["loss"]["segmentation"] |= {"blob": -0.5, "boundary": "some", "blob_kind": "focal"}
+    plain["loss"]["segmentation"]["bloob"] = 1.0
+    with pytest.raises(ConfigError) as error:
+        validate(plain, TrainConfig)
+    message = str(error.value)
+    assert "loss.segmentation.blob: input should be greater than or equal to 0" in message
+    assert "(got -0.5)" in message
+    assert "loss.segmentation.boundary: input should be a valid number" in message
+    assert "loss.segmentation.blob_kind: input should be 'dice' or 'tversky'" in message
+    assert "loss.segmentation.bloob: no such key; did you mean 'loss.segmentation.blob'?" in message
+
+
 def test_a_missing_key_is_named(plain: dict[str, Any]) -> None:
     del plain["schedule"]["name"]
     with pytest.raises(ConfigError, match=r"schedule\.name: needed, and not set"):

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from hypothesis import strategies as st
+from scipy import ndimage
 from torch import Tensor
+
+from attnseg.metrics.lesions import EIGHT
 
 
 @dataclass
@@ -50,3 +55,61 @@ batches = st.builds(
     side=st.integers(3, 12),
     scale=st.sampled_from([0.01, 1.0, 10.0]),
 )
+
+
+def make_masks(seed: int, size: int, height: int, width: int, share: float) -> Tensor:
+    """Masks (B, 1, H, W) of scattered pixels: many lesions, of which some touch; share 0: none."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(size, 1, height, width, generator=generator) < share).float()
+
+
+masks = st.builds(
+    make_masks,
+    seed=st.integers(0, 2**31),
+    size=st.integers(1, 4),
+    height=st.integers(2, 12),
+    width=st.integers(2, 12),
+    share=st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.9, 1.0]),
+)
+
+
+def some_probability(mask: Tensor, seed: int = 0) -> Tensor:
+    """Of no relation to the mask; a leaf of a graph."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(mask.shape, generator=generator).requires_grad_()
+
+
+Maps = npt.NDArray[np.float64]
+
+
+def blob_by_masking(p: Maps, y: Maps, alpha: float, beta: float, smooth: float) -> float:
+    """The blob loss word by word: for every lesion, the image with the other lesions set to 0.
+
+    With (alpha, beta, smooth) = (0.5, 0.5, 0.5) the overlap is Dice, smoothed by 1 px.
+    """
+    cases = []
+    for probability, mask in zip(p[:, 0], y[:, 0], strict=True):
+        labels, n = ndimage.label(mask, structure=EIGHT)
+        terms = []
+        for lesion in range(1, n + 1):
+            target = labels == lesion
+            seen = np.where((mask > 0) & ~target, 0.0, probability)
+            tp, fp = (seen * target).sum(), (seen * ~target).sum()
+            fn = ((1.0 - seen) * target).sum()
+            terms.append(1.0 - (tp + smooth) / (tp + alpha * fp + beta * fn + smooth))
+        if terms:
+            cases.append(np.mean(terms))
+    return float(np.mean(cases)) if cases else 0.0
+
+
+def distance_by_search(y: Maps) -> Maps:
+    """Signed distance in image diagonals, every pixel compared with every other."""
+    result = np.zeros_like(y)
+    rows, columns = (each.ravel() for each in np.indices(y.shape[-2:]))
+    between = np.hypot(rows[:, None] - rows, columns[:, None] - columns)
+    for case, mask in enumerate(y.reshape(len(y), -1) > 0):
+        if mask.any() and not mask.all():
+            other = mask[:, None] != mask
+            nearest = np.where(other, between, np.inf).min(axis=1) - 0.5
+            result[case] = np.where(mask, -nearest, nearest).reshape(y.shape[1:])
+    return result / np.hypot(*y.shape[-2:])

@@ -9,10 +9,17 @@ from pydantic import ValidationError
 from attnseg.config import SegmentationLossConfig
 from attnseg.losses.segmentation import SegmentationLoss
 
-from .helpers import Batch, batches, make_batch, perfect_batch
+from .helpers import (
+    Batch,
+    batches,
+    blob_by_masking,
+    distance_by_search,
+    make_batch,
+    perfect_batch,
+)
 
-TERMS = ("bce", "dice", "focal", "tversky", "focal_tversky")
-ALL = SegmentationLossConfig(tversky=1.0, focal_tversky=1.0)
+TERMS = ("bce", "dice", "focal", "tversky", "focal_tversky", "blob")
+ALL = SegmentationLossConfig(tversky=1.0, focal_tversky=1.0, blob=1.0, boundary=1.0)
 
 
 def only(term: str, **parameters: float) -> SegmentationLoss:
@@ -35,6 +42,8 @@ def reference(batch: Batch, config: SegmentationLossConfig) -> dict[str, float]:
         "focal": float(-(balance * (1 - pt) ** config.focal_gamma * np.log(pt)).mean()),
         "tversky": float(1 - index),
         "focal_tversky": float((1 - index) ** (1 / config.tversky_gamma)),
+        "blob": blob_by_masking(p, y, 0.5, 0.5, 0.5),
+        "boundary": float((distance_by_search(y) * (p - y)).mean()),
     }
 
 
@@ -56,6 +65,19 @@ def test_terms_are_weighted_and_zero_leaves_one_out() -> None:
     value, parts = SegmentationLoss(config)(batch.mask_logits, batch.mask)
     assert set(parts) == {"bce", "dice"}
     torch.testing.assert_close(value, 0.5 * parts["bce"] + 2.0 * parts["dice"])
+
+
+def test_a_term_of_weight_zero_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(mask: torch.Tensor) -> None:
+        raise AssertionError("computed")
+
+    monkeypatch.setattr("attnseg.losses.blob.find_lesions", refuse)
+    monkeypatch.setattr("attnseg.losses.boundary.signed_distance", refuse)
+    batch = make_batch(1)
+    assert SegmentationLoss(SegmentationLossConfig())(batch.mask_logits, batch.mask).value > 0
+    for term in ("blob", "boundary"):
+        with pytest.raises(AssertionError, match="computed"):
+            only(term)(batch.mask_logits, batch.mask)
 
 
 @given(batches)
