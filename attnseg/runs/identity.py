@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attnseg.config import TrainConfig
@@ -36,6 +36,14 @@ _FREE: dict[str, tuple[str, ...] | None] = {
     ),
 }
 
+# Keys that came when there were runs already. With this value a run is what it was without the
+# key, which is then left out, so that a newer attnseg finds and resumes the runs of an older one.
+_CAME_LATER: dict[str, Any] = {
+    "loss.segmentation.blob": 0.0,
+    "loss.segmentation.boundary": 0.0,
+    "loss.segmentation.blob_kind": "dice",
+}
+
 
 def defining_part(config: TrainConfig) -> dict[str, Any]:
     """The part of a configuration that decides the numbers, as plain containers."""
@@ -48,7 +56,20 @@ def defining_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
     for section, keys in _FREE.items():
         if keys is not None and isinstance(kept.get(section), Mapping):
             kept[section] = {k: v for k, v in kept[section].items() if k not in keys}
+    for dotted, neutral in _CAME_LATER.items():
+        kept = _without(kept, dotted.split("."), neutral)
     return kept
+
+
+def _without(plain: Mapping[str, Any], path: Sequence[str], neutral: Any) -> dict[str, Any]:
+    """A copy without the key at this path where it has the neutral value."""
+    first, *rest = path
+    if not rest:
+        return {k: v for k, v in plain.items() if k != first or v != neutral}
+    inner = plain.get(first)
+    if not isinstance(inner, Mapping):
+        return dict(plain)
+    return {**plain, first: _without(inner, rest, neutral)}
 
 
 def identified(config: TrainConfig) -> TrainConfig:

@@ -48,6 +48,15 @@ def test_where_it_computes_does_not(override: str) -> None:
     assert identity(override) == identity()
 
 
+def test_a_newer_attnseg_finds_the_runs_of_an_older_one() -> None:
+    """Who adds a key lists its neutral value in `_CAME_LATER`, else every id changes.
+
+    A changed default is another run, and then this id has to change, too.
+    """
+    assert identity() == "a1de08b4"
+    assert identity("loss.segmentation.blob=0.5") != identity()
+
+
 def test_the_same_configuration_meets_its_own_folder_again(train_config: TrainConfig) -> None:
     again = compose_checked("train", [], TrainConfig)
     assert folder_of(train_config).path == folder_of(again).path
