@@ -96,13 +96,16 @@ class TrainDataset(CaseDataset):
     def __getitem__(self, key: int | SampleKey) -> Sample:
         epoch, sample = (0, key) if isinstance(key, int) else key
         index = sample % len(self.cases)
+        side = self._patch.size
+        is_whole = side is None or side >= self.cache.size
+        if is_whole and not self._augment.enabled and not self._synthetic.per_image:
+            return super().__getitem__(index)  # nothing is random, so nothing is drawn
         case = self.cache.get(self.cases[index])
         rng = sample_generator(self._seed, epoch, sample)
         augmentation = draw_augmentation(self._augment, rng)
         nodules = self._nodules(case, epoch, sample)
         window, margin = full_window(case.mask.shape, self.cache.size), 0
-        side = self._patch.size
-        if side is not None and side < self.cache.size:
+        if side is not None and not is_whole:
             mask = _with_nodules(case.mask, nodules)
             top, left = patch_corner(rng, mask, side, self._patch.foreground)
             window, margin = Window(top, left, side, side), augmentation.geometry.margin(side)
