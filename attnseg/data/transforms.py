@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
+from torch.nn.functional import grid_sample
 
 from attnseg.config import AugmentConfig
 from attnseg.data.record import Decoded
@@ -83,18 +85,29 @@ class Geometry:
         return pixels.flip(-1) if self.flip else pixels
 
     def _resample(self, pixels: torch.Tensor, patch: int) -> torch.Tensor:
-        with without_mlflow():
-            from monai.transforms import AffineGrid, Resample
+        """Wherever the pixels are; what lies beyond them is 0."""
+        matrix = self._matrix(patch).to(pixels.device)
+        rows, columns, _ = matrix @ _centred_grid(patch, pixels.device)
+        # From pixels to the units of grid_sample: 2 is the whole side.
+        x, y = columns * (2.0 / pixels.shape[2]), rows * (2.0 / pixels.shape[1])
+        where = torch.stack([x, y]).view(1, 2, patch, patch).movedim(1, -1)
+        zeros: dict[str, Any] = {"padding_mode": "zeros", "align_corners": False}
+        images = grid_sample(pixels[None, :2], where, mode="bilinear", **zeros)
+        mask = grid_sample(pixels[None, 2:], where, mode="nearest", **zeros)
+        return torch.cat([images[0], mask[0]])
 
-        grid, _ = AffineGrid(
+    def _matrix(self, patch: int) -> torch.Tensor:
+        """(3, 3) float32 on the CPU: from a place in the patch to where its pixel is looked up."""
+        with without_mlflow():
+            from monai.transforms import AffineGrid
+
+        _, matrix = AffineGrid(
             rotate_params=self.rotate_rad,
             scale_params=(self.scale, self.scale),
             translate_params=tuple(share * patch for share in self.shift),
+            lazy=True,
         )(spatial_size=(patch, patch))
-        zeros: dict[str, Any] = {"padding_mode": "zeros", "dtype": torch.float32}
-        images = Resample(mode="bilinear", **zeros)(pixels[:2], grid=grid)
-        mask = Resample(mode="nearest", **zeros)(pixels[2:], grid=grid)
-        return torch.cat([torch.Tensor(images.as_tensor()), torch.Tensor(mask.as_tensor())])
+        return torch.as_tensor(matrix, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,14 @@ class Augmentation:
 
 
 IDENTITY = Augmentation()
+
+
+@lru_cache(maxsize=4)
+def _centred_grid(patch: int, device: torch.device) -> torch.Tensor:
+    """(3, patch * patch) float32: row and column of every pixel from the centre, and 1."""
+    axis = torch.linspace(-(patch - 1) / 2, (patch - 1) / 2, patch, device=device)
+    rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack([rows, columns, torch.ones_like(rows)]).view(3, -1)
 
 
 def draw_augmentation(config: AugmentConfig, rng: np.random.Generator) -> Augmentation:
@@ -145,6 +166,15 @@ def draw_augmentation(config: AugmentConfig, rng: np.random.Generator) -> Augmen
         flip=flip,
     )
     return Augmentation(geometry, intensity(), intensity())
+
+
+def largest_margin(config: AugmentConfig, patch: int) -> int:
+    """px around a patch that is enough for whatever `draw_augmentation` may draw."""
+    if not (config.enabled and config.probability):
+        return 0
+    widest = min(math.radians(config.rotate_deg), math.pi / 4)
+    shift = (config.translate, config.translate)
+    return Geometry(widest, 1.0 + config.scale, shift).margin(patch)
 
 
 def render(

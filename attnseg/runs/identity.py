@@ -48,6 +48,15 @@ def defining_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
     for section, keys in _FREE.items():
         if keys is not None and isinstance(kept.get(section), Mapping):
             kept[section] = {k: v for k, v in kept[section].items() if k not in keys}
+    return _without_later_keys(kept)
+
+
+def _without_later_keys(kept: dict[str, Any]) -> dict[str, Any]:
+    """Options that came later, where they are off: such a run is what it was before them."""
+    data = kept.get("data")
+    if isinstance(data, Mapping) and isinstance(data.get("augment"), Mapping):
+        augment = {k: v for k, v in data["augment"].items() if (k, v) != ("on_device", False)}
+        kept["data"] = {**data, "augment": augment}
     return kept
 
 
