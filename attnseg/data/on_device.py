@@ -58,11 +58,10 @@ class Plans:
         self.plans = list(plans)
 
 
-def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def collate(samples: Sequence[Any]) -> Any:
     """A batch of samples, and of their plans where they have any."""
-    if PLAN not in samples[0]:
-        batch: dict[str, Any] = default_collate(list(samples))
-        return batch
+    if not isinstance(samples[0], dict) or PLAN not in samples[0]:
+        return default_collate(list(samples))
     bare = [{key: value for key, value in s.items() if key != PLAN} for s in samples]
     return {**default_collate(bare), PLAN: Plans([sample[PLAN] for sample in samples])}
 

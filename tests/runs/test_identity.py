@@ -7,7 +7,7 @@ import pytest
 from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
 from attnseg.runs.folder import folder_of
-from attnseg.runs.identity import differences, run_identity
+from attnseg.runs.identity import defining_keys, differences, run_identity
 
 
 def identity(*overrides: str) -> str:
@@ -22,6 +22,7 @@ def identity(*overrides: str) -> str:
         "attention=drr",
         "schedule.phases.joint.epochs=99",
         "data.n_cases=50",
+        "data.augment.on_device=true",
         "trainer.precision=bf16-mixed",
         "callbacks.ema.enabled=true",
         "callbacks.early_stopping.patience=3",
@@ -46,6 +47,14 @@ def test_what_defines_a_run_changes_its_id(override: str) -> None:
 )
 def test_where_it_computes_does_not(override: str) -> None:
     assert identity(override) == identity()
+
+
+def test_an_option_that_came_later_and_is_off_changes_no_id() -> None:
+    """Runs of before it existed can go on."""
+    plain = compose_checked("train", [], TrainConfig).model_dump(mode="json")
+    before = compose_checked("train", [], TrainConfig).model_dump(mode="json")
+    del before["data"]["augment"]["on_device"]
+    assert defining_keys(plain) == defining_keys(before)
 
 
 def test_the_same_configuration_meets_its_own_folder_again(train_config: TrainConfig) -> None:
