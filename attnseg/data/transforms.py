@@ -86,11 +86,15 @@ class Geometry:
 
     def _resample(self, pixels: torch.Tensor, patch: int) -> torch.Tensor:
         """Wherever the pixels are; what lies beyond them is 0."""
-        matrix = self._matrix(patch).to(pixels.device)
-        rows, columns, _ = matrix @ _centred_grid(patch, pixels.device)
+        row, column = _centred_grid(patch, pixels.device)
+        # Not as a product of matrices, which a GPU may be told to round to 10 bits.
+        rows, columns = (
+            torch.add(down * row, column, alpha=right).add_(offset)
+            for down, right, offset in self._matrix(patch).tolist()[:2]
+        )
         # From pixels to the units of grid_sample: 2 is the whole side.
         x, y = columns * (2.0 / pixels.shape[2]), rows * (2.0 / pixels.shape[1])
-        where = torch.stack([x, y]).view(1, 2, patch, patch).movedim(1, -1)
+        where = torch.stack([x, y]).movedim(0, -1)[None]
         zeros: dict[str, Any] = {"padding_mode": "zeros", "align_corners": False}
         images = grid_sample(pixels[None, :2], where, mode="bilinear", **zeros)
         mask = grid_sample(pixels[None, 2:], where, mode="nearest", **zeros)
@@ -129,10 +133,10 @@ IDENTITY = Augmentation()
 
 @lru_cache(maxsize=4)
 def _centred_grid(patch: int, device: torch.device) -> torch.Tensor:
-    """(3, patch * patch) float32: row and column of every pixel from the centre, and 1."""
+    """(2, patch, patch) float32: row and column of every pixel, from the centre."""
     axis = torch.linspace(-(patch - 1) / 2, (patch - 1) / 2, patch, device=device)
     rows, columns = torch.meshgrid(axis, axis, indexing="ij")
-    return torch.stack([rows, columns, torch.ones_like(rows)]).view(3, -1)
+    return torch.stack([rows, columns])
 
 
 def draw_augmentation(config: AugmentConfig, rng: np.random.Generator) -> Augmentation:
