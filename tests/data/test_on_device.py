@@ -16,7 +16,9 @@ from torch.utils.data import default_collate
 from attnseg.config import AugmentConfig, PatchConfig, SyntheticConfig
 from attnseg.data.cache import DecodedCache
 from attnseg.data.dataset import CaseDataset, TrainDataset
+from attnseg.data.loader import ResumableLoader
 from attnseg.data.on_device import PLAN, Plan, augment_batch, collate
+from attnseg.data.sampling import EpochSampler
 from attnseg.data.transforms import draw_augmentation, largest_margin
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
@@ -124,6 +126,19 @@ def test_noise_is_a_function_of_seed_epoch_and_sample(
         alone = _augmented(dataset, [KEYS[number]])
         for name in ("xray", "drr", "mask"):
             assert torch.equal(alone[name][0], together[name][number]), name
+
+
+def test_workers_hand_the_plans_on(cache: DecodedCache) -> None:
+    dataset = _train(cache, 32, on_device=True)
+    found = []
+    for workers in (0, 2):
+        sampler = EpochSampler([True] * 6, seed=1, batch_size=2)
+        loader = ResumableLoader(dataset, sampler, batch_size=2, num_workers=workers)
+        found.append([augment_batch(batch) for batch in loader])
+    assert len(found[0]) == len(found[1]) == 3
+    for one, other in zip(*found, strict=True):
+        for name in ("xray", "drr", "mask"):
+            assert torch.equal(one[name], other[name]), name
 
 
 def test_noise_is_as_strong_as_asked_for_and_leaves_padding_and_mask(cache: DecodedCache) -> None:
