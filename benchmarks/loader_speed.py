@@ -6,6 +6,8 @@ Real DRRs where --data is given, else synthetic pictures of 512 x 512 px. Whole 
 of one thread, in turns; the first turn (which fills caches) does not count. MONAI's pipelines do
 the same work: read, scale the longer side to the size (masks by nearest), standardise, pad, and
 for augmentation one affine map, flip, gamma, contrast, noise and blur with the same probabilities.
+With `data.augment.on_device` the loader's part and the device's are told apart; the device is the
+CPU here, one case a batch.
 Then: the share of its time that a training waits for data, in Lightning's own loop.
 """
 
@@ -35,6 +37,7 @@ from attnseg.config import AugmentConfig, TrainConfig  # noqa: E402
 from attnseg.data.cache import decode_images  # noqa: E402
 from attnseg.data.datamodule import AttnSegDataModule  # noqa: E402
 from attnseg.data.dataset import TrainDataset  # noqa: E402
+from attnseg.data.on_device import augment_batch, collate  # noqa: E402
 from attnseg.data.transforms import render  # noqa: E402
 from attnseg.data.window import full_window  # noqa: E402
 
@@ -93,6 +96,7 @@ def contenders(module: AttnSegDataModule, cases: list[Any], work: Path) -> dict[
     fixed, random = monai_fixed(size), monai_random(augment)
     plain, full = mt.Compose(fixed), mt.Compose([*fixed, *random])
     ours, augmented = train(off), train(augment)
+    deferred = train(augment.model_copy(update={"on_device": True}))
     turn = iter(range(10**9))
     sets: dict[str, Any] = {
         "PNG | attnseg": from_png,
@@ -103,6 +107,10 @@ def contenders(module: AttnSegDataModule, cases: list[Any], work: Path) -> dict[
         "cached | MONAI PersistentDataset (disk)":
             PersistentDataset(files, plain, work / "p1").__getitem__,
         "augmented | attnseg (disk)": lambda i: augmented[next(turn) // len(cases), i],
+        "augmented | attnseg, on_device: the loader":
+            lambda i: deferred[next(turn) // len(cases), i],
+        "augmented | attnseg, on_device: loader + CPU":
+            lambda i: augment_batch(collate([deferred[next(turn) // len(cases), i]])),
         "augmented | MONAI CacheDataset (memory)":
             CacheDataset(files, full, num_workers=1, progress=False).__getitem__,
         "augmented | MONAI PersistentDataset (disk)":
@@ -170,12 +178,12 @@ def main() -> None:
                     rates[name].append(found)
             print(f"turn {turn} of {args.repeats}", file=sys.stderr, flush=True)
         print(f"{len(cases)} cases, {args.size} px; {machine()}; load {os.getloadavg()[0]:.1f}\n")
-        print(f"{'':44}{'cases/s':>9}{'min-max':>14}{'per CPU s':>11}{'attnseg by CPU':>16}")
+        print(f"{'':46}{'cases/s':>9}{'min-max':>14}{'per CPU s':>11}{'attnseg by CPU':>16}")
         base: dict[str, float] = {}
         for name, values in rates.items():
             wall, cpu = [v[0] for v in values], statistics.median(v[1] for v in values)
             ratio = base.setdefault(name.split(" |")[0], cpu) / cpu
-            print(f"{name:44}{statistics.median(wall):9.1f}{min(wall):7.1f}-{max(wall):<6.1f}"
+            print(f"{name:46}{statistics.median(wall):9.1f}{min(wall):7.1f}-{max(wall):<6.1f}"
                   f"{cpu:11.1f}{ratio:14.2f} x")  # fmt: skip
         if args.waiting:
             print("\nshare of a training's time that it waits for data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
+from attnseg.data import dataset as dataset_module
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.metrics.collection import ValidationMetrics
 from attnseg.models import build_model
@@ -86,6 +88,26 @@ def test_an_epoch_opens_each_sample_once_and_decodes_no_image(tmp_path: Path) ->
             samples = sum(len(batch["index"]) for batch in loader)
         assert names.pop(".npy") == samples > 0
         assert not names
+
+
+def test_a_sample_is_made_in_the_memory_it_is_handed_out_in(tmp_path: Path) -> None:
+    """Whole and not augmented: no copy of an image beside its tensor, and no random number."""
+    words = ("data.augment.enabled=false", "data.n_cases=4")
+    module = AttnSegDataModule(configure(tmp_path, *words).data, seed=1, progress=False)
+    module.setup("fit")
+    dataset = module.train_dataloader().dataset
+    dataset[0]  # type: ignore[index]
+    tracemalloc.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dataset_module, "sample_generator", lambda *_: pytest.fail("drawn"))
+            sample = dataset[0]  # type: ignore[index]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    n_bytes = sample["xray"].untyped_storage().nbytes()
+    assert n_bytes == sum(sample[name].nbytes for name in ("xray", "drr", "mask"))
+    assert peak < n_bytes + sample["mask"].nbytes / 4  # less than the source's own 8-bit pixels
 
 
 def test_a_logger_is_called_twice_an_epoch_not_every_step(

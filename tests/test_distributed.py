@@ -39,11 +39,12 @@ def float_or_zero(text: str) -> float:
 
 
 GRADNORM = ("schedule=gradnorm", "schedule.total_epochs=3", "loss.attention.dice=1")
+ON_DEVICE = ("data.augment.on_device=true", "schedule.total_epochs=3")
 FROZEN = ("schedule=three_phase", "schedule.total_epochs=3", "loss.segmentation.tversky=1")
 FROZEN += ("loss.segmentation.blob=1", "loss.segmentation.boundary=1")
 
 
-@pytest.mark.parametrize("variant", [GRADNORM, FROZEN])
+@pytest.mark.parametrize("variant", [GRADNORM, FROZEN, ON_DEVICE])
 def test_two_processes_train_and_measure_like_one(variant: tuple[str, ...], tmp_path: Path) -> None:
     """Same global batch, same cases, same dropout: losses and metrics agree but for rounding."""
     one = configure(tmp_path / "one", *variant, "data.batch_size=4")

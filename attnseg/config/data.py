@@ -43,6 +43,7 @@ class AugmentConfig(Section):
     """Training-time augmentation; geometry is shared by X-ray, DRR and mask, intensity is not."""
 
     enabled: bool = True
+    on_device: bool = False  # a batch at a time, where the model is, and not by the loader
     probability: Fraction = 0.5  # of each transform below
     flip: Fraction = 0.5  # left-right
     rotate_deg: NonNegative = 10.0

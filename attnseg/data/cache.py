@@ -27,6 +27,7 @@ from attnseg.data.record import (
     checksum,
     decode,
     encode,
+    is_one_image,
     map_record,
     read_head,
 )
@@ -44,7 +45,8 @@ def cache_folder(configured: str | None) -> Path:
 
 def decode_images(images: CaseImages, size: int) -> Decoded:
     """What the cache would hold of a case, without a cache: `attnseg predict` reads images once."""
-    return decode(encode(fit_images(images, size)))
+    record = encode(fit_images(images, size))
+    return decode(record, one_image=is_one_image(record))
 
 
 class DecodedCache:
@@ -62,7 +64,8 @@ class DecodedCache:
         self.folder = folder / "decoded" / f"v{CACHE_VERSION}"
         self._keys: dict[str, bytes] = {}  # digests, since 100,000 paths take 20 MB
         self._heads: dict[str, Head] = {}
-        self._trusted: set[str] = set()
+        # Cases whose checksum was right, and whether one image serves both pathways.
+        self._trusted: dict[str, bool] = {}
 
     def get(self, case: Case) -> Decoded:
         """The decoded case, from disk where it is there and whole, else built and stored.
@@ -77,8 +80,8 @@ class DecodedCache:
             record = encode(fit_images(_checked(self.source.load(case), case), self.size))
             self._heads.pop(case.case_id, None)
             self._write(path, record)
-            self._trusted.add(case.case_id)
-        return decode(record)
+            self._trusted[case.case_id] = is_one_image(record)
+        return decode(record, one_image=self._trusted[case.case_id])
 
     def n_foreground(self, case: Case) -> int:
         """Mask pixels of a case; of one that is on disk, the first page is read once a process.
@@ -151,7 +154,7 @@ class DecodedCache:
         if case.case_id not in self._trusted:  # the checksum reads everything: once a process
             if record[CHECKSUM].tolist() != [checksum(record)]:
                 return None
-            self._trusted.add(case.case_id)
+            self._trusted[case.case_id] = is_one_image(record)
         return record
 
     def _write(self, path: Path, record: npt.NDArray[np.void]) -> None:

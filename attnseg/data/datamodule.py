@@ -15,6 +15,7 @@ from attnseg.data.cache import DecodedCache, cache_folder
 from attnseg.data.case import Case, Source
 from attnseg.data.dataset import CaseDataset, TrainDataset
 from attnseg.data.loader import ResumableLoader, eval_loader
+from attnseg.data.on_device import augment_batch
 from attnseg.data.readers import build_source, sound_cases
 from attnseg.data.sampling import EpochSampler, EvalSampler
 from attnseg.data.splits import SPLIT_NAMES, Splits, make_splits
@@ -121,6 +122,10 @@ class AttnSegDataModule(pl.LightningDataModule):
             num_workers=config.num_workers,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Augment a training batch that the loader did not; Lightning calls it on the device."""
+        return augment_batch(batch)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[Any]:
         """Whole images of the validation split; an empty list where it is empty."""

@@ -20,11 +20,13 @@ from torch.utils.data import Dataset
 from attnseg.config import AugmentConfig, PatchConfig, SyntheticConfig
 from attnseg.data.cache import DecodedCache
 from attnseg.data.case import Case
+from attnseg.data.on_device import PLAN, Plan
 from attnseg.data.record import Decoded
 from attnseg.data.sampling import SampleKey, nodule_generator, patch_corner, sample_generator
 from attnseg.data.synthetic import LocationPrior, Nodule, draw_nodules
-from attnseg.data.transforms import draw_augmentation, render
+from attnseg.data.transforms import draw_augmentation, largest_margin, render
 from attnseg.data.window import Window, full_window
+from attnseg.seeding import derive_seed
 
 Sample = dict[str, Any]
 
@@ -66,7 +68,8 @@ class CaseDataset(Dataset[Sample]):
 class TrainDataset(CaseDataset):
     """Augmented patches (or whole images); a sample is a pure function of (seed, epoch, sample).
 
-    `content` and `spacing` describe a patch before rotation and scaling.
+    `content` and `spacing` describe a patch before rotation and scaling. With `augment.on_device`
+    a sample is not augmented yet, has a margin, and a plan that `augment_batch` carries out.
 
     Args:
         cases: of the training split.
@@ -96,18 +99,30 @@ class TrainDataset(CaseDataset):
     def __getitem__(self, key: int | SampleKey) -> Sample:
         epoch, sample = (0, key) if isinstance(key, int) else key
         index = sample % len(self.cases)
+        side = self._patch.size
+        is_whole = side is None or side >= self.cache.size
+        if is_whole and not self._augment.enabled and not self._synthetic.per_image:
+            return super().__getitem__(index)  # nothing is random, so nothing is drawn
         case = self.cache.get(self.cases[index])
         rng = sample_generator(self._seed, epoch, sample)
         augmentation = draw_augmentation(self._augment, rng)
         nodules = self._nodules(case, epoch, sample)
-        window, margin = full_window(case.mask.shape, self.cache.size), 0
-        side = self._patch.size
-        if side is not None and side < self.cache.size:
+        window, margin, spare = full_window(case.mask.shape, self.cache.size), 0, 0
+        if side is not None and not is_whole:
             mask = _with_nodules(case.mask, nodules)
             top, left = patch_corner(rng, mask, side, self._patch.foreground)
             window, margin = Window(top, left, side, side), augmentation.geometry.margin(side)
-        pixels = render(case, window, augmentation, rng, margin=margin, nodules=nodules)
-        made = self._sample(index, case, window, pixels)
+            spare = largest_margin(self._augment, side)
+        if self._augment.on_device:
+            pixels = render(case, window, margin=spare, nodules=nodules)
+            made = self._sample(index, case, window, pixels)
+            top, left, height, width = window.grown(margin).content(case.mask.shape)
+            box = (top + spare - margin, left + spare - margin, height, width)
+            noise_seed = derive_seed("noise", self._seed, epoch, sample)
+            made[PLAN] = Plan(augmentation, window.width, margin, box, noise_seed)
+        else:
+            pixels = render(case, window, augmentation, rng, margin=margin, nodules=nodules)
+            made = self._sample(index, case, window, pixels)
         if augmentation.geometry.flip:
             top, left, height, width = made["content"].tolist()
             made["content"] = torch.tensor((top, window.width - left - width, height, width))

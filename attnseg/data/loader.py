@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from attnseg.data.on_device import collate
 from attnseg.data.sampling import EpochSampler, EvalSampler
 from attnseg.errors import CheckpointError
 
@@ -43,6 +44,7 @@ class ResumableLoader(DataLoader[Batch]):
             batch_size=batch_size,
             sampler=sampler,
             num_workers=num_workers,
+            collate_fn=collate,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             generator=torch.Generator(),  # the global random state belongs to the training step

@@ -10,6 +10,8 @@ the first page of an entry alone.
 from __future__ import annotations
 
 import io
+import math
+import mmap
 import os
 import zlib
 from dataclasses import dataclass
@@ -29,11 +31,11 @@ _PREFIX = 10  # bytes before the header: magic, version, length
 
 @dataclass(frozen=True)
 class Decoded:
-    """A case at the model's size, before padding; the arrays are read-only memory maps.
+    """A case at the model's size, before padding; the arrays are views of a read-only memory map.
 
     Attributes:
         xray: (H, W) in the source's dtype (or float32); the longer side is the model's size.
-        drr: (H, W), like `xray`.
+        drr: (H, W), like `xray`; the same array where one image serves both pathways.
         mask: (H, W) uint8, 0 or 1.
         mean: of xray, drr over the whole image.
         std: of xray, drr over the whole image, 1 where the image is constant.
@@ -91,8 +93,19 @@ def read_head(path: str | Path) -> Head:
 
 
 def map_record(path: str | Path, layout: Layout) -> npt.NDArray[np.void]:
-    """A file's record (1,), read-only and not read yet."""
-    return np.memmap(path, dtype=layout.dtype, mode="r", offset=layout.offset, shape=(1,))
+    """A file's record (1,), read-only and not read yet.
+
+    Raises:
+        OSError, ValueError: it is gone, or shorter than its layout.
+    """
+    # Not np.memmap: its resolved paths and subclassed views cost more than the reading.
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        n_bytes = layout.offset + layout.dtype.itemsize
+        mapped = mmap.mmap(handle, n_bytes, access=mmap.ACCESS_READ)
+    finally:
+        os.close(handle)
+    return np.frombuffer(mapped, layout.dtype, 1, layout.offset)
 
 
 @lru_cache(maxsize=4096)
@@ -137,18 +150,31 @@ def _compact(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return pixels if small else pixels.astype(np.float32)
 
 
-def decode(record: npt.NDArray[np.void]) -> Decoded:
-    """Views of a record; of one on disk, the pixels are read when they are used."""
-    row, column = (float(value) for value in record["spacing"][0])
+def decode(record: npt.NDArray[np.void], *, one_image: bool = False) -> Decoded:
+    """Views of a record; of one on disk, the pixels are read when they are used.
+
+    Args:
+        record: from `encode` or `map_record`.
+        one_image: what `is_one_image` says of it; the X-ray's copy is then never read.
+    """
+    row, column = record["spacing"][0].tolist()
+    drr = record["drr"][0]
     return Decoded(
-        xray=np.asarray(record["xray"][0]),
-        drr=np.asarray(record["drr"][0]),
-        mask=np.asarray(record["mask"][0]),
-        mean=(float(record["mean"][0, 0]), float(record["mean"][0, 1])),
-        std=(float(record["std"][0, 0]), float(record["std"][0, 1])),
+        xray=drr if one_image else record["xray"][0],
+        drr=drr,
+        mask=record["mask"][0],
+        mean=tuple(record["mean"][0].tolist()),
+        std=tuple(record["std"][0].tolist()),
         n_foreground=int(record["n_foreground"][0]),
-        spacing=None if np.isnan(row) else (row, column),
+        spacing=None if math.isnan(row) else (row, column),
     )
+
+
+def is_one_image(record: npt.NDArray[np.void]) -> bool:
+    """Whether X-ray and DRR are the same pixels: most sets have one image for both pathways."""
+    assert record.dtype.fields is not None
+    same_kind = record.dtype.fields["xray"][0] == record.dtype.fields["drr"][0]
+    return same_kind and bool(np.array_equal(record["xray"], record["drr"]))
 
 
 def checksum(record: npt.NDArray[np.void]) -> int:

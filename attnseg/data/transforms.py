@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
+from torch.nn.functional import grid_sample
 
 from attnseg.config import AugmentConfig
 from attnseg.data.record import Decoded
@@ -51,6 +53,9 @@ class Intensity:
         return pixels.astype(np.float32, copy=False)
 
 
+UNCHANGED = Intensity()
+
+
 @dataclass(frozen=True)
 class Geometry:
     """One affine map about the centre of a patch, and a left-right flip."""
@@ -80,18 +85,33 @@ class Geometry:
         return pixels.flip(-1) if self.flip else pixels
 
     def _resample(self, pixels: torch.Tensor, patch: int) -> torch.Tensor:
-        with without_mlflow():
-            from monai.transforms import AffineGrid, Resample
+        """Wherever the pixels are; what lies beyond them is 0."""
+        row, column = _centred_grid(patch, pixels.device)
+        # Not as a product of matrices, which a GPU may be told to round to 10 bits.
+        rows, columns = (
+            torch.add(down * row, column, alpha=right).add_(offset)
+            for down, right, offset in self._matrix(patch).tolist()[:2]
+        )
+        # From pixels to the units of grid_sample: 2 is the whole side.
+        x, y = columns * (2.0 / pixels.shape[2]), rows * (2.0 / pixels.shape[1])
+        where = torch.stack([x, y]).movedim(0, -1)[None]
+        zeros: dict[str, Any] = {"padding_mode": "zeros", "align_corners": False}
+        images = grid_sample(pixels[None, :2], where, mode="bilinear", **zeros)
+        mask = grid_sample(pixels[None, 2:], where, mode="nearest", **zeros)
+        return torch.cat([images[0], mask[0]])
 
-        grid, _ = AffineGrid(
+    def _matrix(self, patch: int) -> torch.Tensor:
+        """(3, 3) float32 on the CPU: from a place in the patch to where its pixel is looked up."""
+        with without_mlflow():
+            from monai.transforms import AffineGrid
+
+        _, matrix = AffineGrid(
             rotate_params=self.rotate_rad,
             scale_params=(self.scale, self.scale),
             translate_params=tuple(share * patch for share in self.shift),
+            lazy=True,
         )(spatial_size=(patch, patch))
-        zeros: dict[str, Any] = {"padding_mode": "zeros", "dtype": torch.float32}
-        images = Resample(mode="bilinear", **zeros)(pixels[:2], grid=grid)
-        mask = Resample(mode="nearest", **zeros)(pixels[2:], grid=grid)
-        return torch.cat([torch.Tensor(images.as_tensor()), torch.Tensor(mask.as_tensor())])
+        return torch.as_tensor(matrix, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -102,8 +122,21 @@ class Augmentation:
     xray: Intensity = Intensity()
     drr: Intensity = Intensity()
 
+    @property
+    def changes_intensity(self) -> bool:
+        """Whether the grey values of either image are changed."""
+        return self.xray != UNCHANGED or self.drr != UNCHANGED
+
 
 IDENTITY = Augmentation()
+
+
+@lru_cache(maxsize=4)
+def _centred_grid(patch: int, device: torch.device) -> torch.Tensor:
+    """(2, patch, patch) float32: row and column of every pixel, from the centre."""
+    axis = torch.linspace(-(patch - 1) / 2, (patch - 1) / 2, patch, device=device)
+    rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack([rows, columns])
 
 
 def draw_augmentation(config: AugmentConfig, rng: np.random.Generator) -> Augmentation:
@@ -139,6 +172,15 @@ def draw_augmentation(config: AugmentConfig, rng: np.random.Generator) -> Augmen
     return Augmentation(geometry, intensity(), intensity())
 
 
+def largest_margin(config: AugmentConfig, patch: int) -> int:
+    """px around a patch that is enough for whatever `draw_augmentation` may draw."""
+    if not (config.enabled and config.probability):
+        return 0
+    widest = min(math.radians(config.rotate_deg), math.pi / 4)
+    shift = (config.translate, config.translate)
+    return Geometry(widest, 1.0 + config.scale, shift).margin(patch)
+
+
 def render(
     case: Decoded,
     window: Window,
@@ -164,23 +206,31 @@ def render(
     region = window.grown(margin)
     shown = region.overlap(case.mask.shape)
     top, left, height, width = region.content(case.mask.shape)
-    canvas = np.zeros((3, region.height, region.width), dtype=np.float32)
-    inside = (slice(top, top + height), slice(left, left + width))
-    rng = rng if rng is not None else np.random.default_rng(0)
-    mask = case.mask[shown].astype(np.float32)
+    canvas = np.empty((3, region.height, region.width), dtype=np.float32)
+    inside = canvas[:, top : top + height, left : left + width]
+    canvas[:, :top], canvas[:, top + height :] = 0.0, 0.0
+    canvas[:, :, :left], canvas[:, :, left + width :] = 0.0, 0.0
+    xray, drr, mask = inside
+    mask[...] = case.mask[shown]
+    _standardise(case.drr[shown], case.mean[1], case.std[1], drr)
+    if case.xray is case.drr:
+        xray[...] = drr
+    else:
+        _standardise(case.xray[shown], case.mean[0], case.std[0], xray)
     origin = shown[0].start, shown[1].start
     for nodule in nodules:
         nodule.mark(mask, origin)
-    for channel, (pixels, change) in enumerate(
-        ((case.xray, augmentation.xray), (case.drr, augmentation.drr))
-    ):
-        standard = _standardised(pixels[shown], case.mean[channel], case.std[channel])
-        for nodule in nodules:
-            nodule.brighten(standard, origin)
-        canvas[(channel, *inside)] = change(standard, rng)
-    canvas[(2, *inside)] = mask
+        nodule.brighten(xray, origin)
+        nodule.brighten(drr, origin)
+    if augmentation.changes_intensity:
+        assert rng is not None, "noise needs a generator"
+        xray[...] = augmentation.xray(xray, rng)
+        drr[...] = augmentation.drr(drr, rng)
     return augmentation.geometry(torch.from_numpy(canvas), window.width)
 
 
-def _standardised(pixels: npt.NDArray[Any], mean: float, std: float) -> Floats:
-    return (pixels.astype(np.float32) - np.float32(mean)) / np.float32(std)
+def _standardise(pixels: npt.NDArray[Any], mean: float, std: float, out: Floats) -> None:
+    """Into `out`, in float32 and without copies between: they cost as much as the arithmetic."""
+    out[...] = pixels
+    np.subtract(out, np.float32(mean), out=out)
+    np.divide(out, np.float32(std), out=out)

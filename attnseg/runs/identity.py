@@ -39,6 +39,7 @@ _FREE: dict[str, tuple[str, ...] | None] = {
 # Keys that came when there were runs already. With this value a run is what it was without the
 # key, which is then left out, so that a newer attnseg finds and resumes the runs of an older one.
 _CAME_LATER: dict[str, Any] = {
+    "data.augment.on_device": False,
     "loss.segmentation.blob": 0.0,
     "loss.segmentation.boundary": 0.0,
     "loss.segmentation.blob_kind": "dice",

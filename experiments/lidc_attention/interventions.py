@@ -34,6 +34,7 @@ METRICS = ("dice_positive", "dice_global", "seg_gt_overlap", "froc_sensitivity_a
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_AS_WRITTEN)
     parser.add_argument("--root", required=True, help="the LIDC_LDRI folder of the DRRs")
     parser.add_argument("--checkpoint", default="pretrained", help="one model with attention")

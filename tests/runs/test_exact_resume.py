@@ -36,6 +36,7 @@ VARIANTS = {
         "callbacks.early_stopping.last_phase_only=false",
         "callbacks.early_stopping.monitor=val/attention_min",
     ),
+    "on-device": ("data.augment.on_device=true", "data.num_workers=1"),
     "workers": ("data.num_workers=2", "trainer.check_val_every_n_epoch=2"),
 }
 # Mid-epoch, on the first epoch's last batch (the phase boundary), and past it.

@@ -7,7 +7,7 @@ import pytest
 from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
 from attnseg.runs.folder import folder_of
-from attnseg.runs.identity import differences, run_identity
+from attnseg.runs.identity import defining_keys, differences, run_identity
 
 
 def identity(*overrides: str) -> str:
@@ -22,6 +22,7 @@ def identity(*overrides: str) -> str:
         "attention=drr",
         "schedule.phases.joint.epochs=99",
         "data.n_cases=50",
+        "data.augment.on_device=true",
         "trainer.precision=bf16-mixed",
         "callbacks.ema.enabled=true",
         "callbacks.early_stopping.patience=3",
@@ -55,6 +56,14 @@ def test_a_newer_attnseg_finds_the_runs_of_an_older_one() -> None:
     """
     assert identity() == "a1de08b4"
     assert identity("loss.segmentation.blob=0.5") != identity()
+
+
+def test_an_option_that_came_later_and_is_off_is_in_no_configuration_that_is_compared() -> None:
+    """What an older attnseg wrote lacks the key, and is the same run."""
+    plain = compose_checked("train", [], TrainConfig).model_dump(mode="json")
+    before = compose_checked("train", [], TrainConfig).model_dump(mode="json")
+    del before["data"]["augment"]["on_device"]
+    assert defining_keys(plain) == defining_keys(before)
 
 
 def test_the_same_configuration_meets_its_own_folder_again(train_config: TrainConfig) -> None:
