@@ -132,8 +132,13 @@ def main() -> None:
         return
     from step_cost import machine
 
+    rows: dict[int, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="data-scale-") as folder:
-        rows = {count: measure(args, count, Path(folder)) for count in args.counts}
+        for count in args.counts:
+            rows[count] = measure(args, count, Path(folder))
+            if args.json:  # after every count: the largest may meet somebody's time limit
+                found = {"machine": machine(), "layout": args.layout, "rows": rows}
+                args.json.write_text(json.dumps(found, indent=2) + "\n")
     print(f"data={args.layout}; {machine()}; load {os.getloadavg()[0]:.1f}\n")
     first, last = args.counts[0], args.counts[-1]
     print(
@@ -144,8 +149,6 @@ def main() -> None:
         ratio = rows[last][stage] / rows[first][stage]
         print(f"{stage:26}" + "".join(f"{value:10.1f}" for value in values) + f"{ratio:12.2f}")
     print(f"{'peak memory, MiB':26}" + "".join(f"{row['_mib']:10.0f}" for row in rows.values()))
-    if args.json:
-        args.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
