@@ -5,10 +5,10 @@
     python benchmarks/predict_memory.py --counts 100 10000 --size 64
 
 Each count is a process of its own, on a tiny untrained model (what is measured is everything
-around it). predict: synthetic radiographs of 256 x 256 px (--size) as PNG, all outputs on. evaluate:
-synthetic cases of 64 x 64 px with masks, the decoded cache empty; then once more, with the cache
-full. Prints images a second, CPU seconds, and the ratio of the peaks side by side; flat means a
-ratio near 1.
+around it). predict: synthetic radiographs of 256 x 256 px (--size) as PNG, all outputs on.
+evaluate: synthetic cases of 64 x 64 px with masks, the decoded cache empty; then once more, with
+the cache full. Prints images a second, CPU seconds, and the ratio of the peaks side by side; flat
+means a ratio near 1.
 """
 
 from __future__ import annotations
