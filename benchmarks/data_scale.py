@@ -7,8 +7,8 @@ Tiny files (32 x 32 px: what is measured is everything but the pixels), each cou
 its own: one decodes into an empty cache, then another starts on the filled one, as every later
 start does. With --link-cache only the pictures that differ are decoded, and the other entries are
 links to theirs: decoding 100,000 cases takes most of an hour, and is linear. Microseconds of
-processor time a case, a stage; near linear means that they do not grow with the count. The last column is what the
-listing, the cache's bookkeeping and the order take of memory.
+processor time a case, a stage; near linear means that they do not grow with the count. The last
+line is what the listing, the cache's bookkeeping and the order take of memory.
 """
 
 from __future__ import annotations

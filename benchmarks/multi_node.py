@@ -97,16 +97,21 @@ def ip(*words: str) -> None:
         raise SystemExit(f"ip {' '.join(words)}: {done.stderr.strip()}")
 
 
-def start(nodes: Sequence[Node], words: Sequence[str], logs: Path) -> list[subprocess.Popen[bytes]]:
-    """README's recipe on every node."""
+def start(
+    nodes: Sequence[Node], words: Sequence[str], logs: Path, *, bad_names: bool
+) -> list[subprocess.Popen[bytes]]:
+    """README's recipe on every node, with what it adds where names lead to the loopback."""
     head = nodes[0]
     logs.mkdir(exist_ok=True)
     agents = []
     for node in nodes:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(len(nodes))]
         torchrun += ["--nproc-per-node", "1", "--rdzv-backend", "c10d"]
-        torchrun += ["--rdzv-endpoint", f"{head.address}:{PORT}", "--rdzv-id", logs.name]
-        torchrun += ["--local-addr", node.address, "--rdzv-conf", f"is_host={node is head}"]
+        torchrun += ["--rdzv-endpoint", f"{head.name}:{PORT}", "--rdzv-id", logs.name]
+        interface = {}
+        if bad_names:
+            torchrun += ["--local-addr", node.address, "--rdzv-conf", f"is_host={node is head}"]
+            interface = {"GLOO_SOCKET_IFNAME": node.cable}
         train = ["-m", "attnseg", "train", *words, "trainer.devices=1", "trainer.num_nodes=2"]
         with (logs / f"{node.name[-1]}.log").open("ab") as log:
             agents.append(
@@ -115,7 +120,7 @@ def start(nodes: Sequence[Node], words: Sequence[str], logs: Path) -> list[subpr
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=ROOT,
-                    env=os.environ | {"GLOO_SOCKET_IFNAME": node.cable, "OMP_NUM_THREADS": "1"},
+                    env=os.environ | {"OMP_NUM_THREADS": "1"} | interface,
                 )
             )
     return agents
@@ -158,17 +163,19 @@ def main() -> None:
         subprocess.run([*one, "trainer.devices=2"], cwd=ROOT, check=True, capture_output=True)
         whole = RunFolder(work / "one")
         with two_nodes(bad_names=args.bad_names) as nodes:
-            together = [*words, f"run.dir={work / 'nodes'}"]
-            must_finish("two nodes", finish(start(nodes, together, work / "nodes-logs")), work)
+
+            def train(name: str) -> list[subprocess.Popen[bytes]]:
+                together = [*words, f"run.dir={work / name}"]
+                return start(nodes, together, work / f"{name}-logs", bad_names=args.bad_names)
+
+            must_finish("two nodes", finish(train("nodes")), work)
             assert_equal_runs(RunFolder(work / "nodes"), whole)
             print("weights, optimizer and ledger equal those of two processes on one machine")
             stopped = RunFolder(work / "stopped")
-            together = [*words, f"run.dir={stopped.path}"]
-            stop_one(start(nodes, together, work / "stopped-logs"), stopped.last)
+            stop_one(train("stopped"), stopped.last)
             status = stopped.read_status()
             print(f"its state: {status['state']} ({status['reason']})")
-            again = finish(start(nodes, together, work / "stopped-logs"))
-            must_finish("the same commands again", again, work)
+            must_finish("the same commands again", finish(train("stopped")), work)
             assert_equal_runs(stopped, whole)
             print("equal to the whole run")
 
