@@ -150,6 +150,7 @@ def stop_one(agents: Sequence[subprocess.Popen[bytes]], last: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bad-names", action="store_true", help="hostnames lead to 127.0.1.1")
+    parser.add_argument("--no-stop", action="store_true", help="leave out the SIGTERM")
     args = parser.parse_args()
     if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("unshare"):
         raise SystemExit("network namespaces need Linux, root, `ip` (iproute2) and `unshare`")
@@ -171,6 +172,8 @@ def main() -> None:
             must_finish("two nodes", finish(train("nodes")), work)
             assert_equal_runs(RunFolder(work / "nodes"), whole)
             print("weights, optimizer and ledger equal those of two processes on one machine")
+            if args.no_stop:
+                return
             stopped = RunFolder(work / "stopped")
             stop_one(train("stopped"), stopped.last)
             status = stopped.read_status()

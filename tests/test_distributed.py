@@ -12,7 +12,8 @@ import torch
 from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
 from attnseg.data.datamodule import AttnSegDataModule
-from attnseg.errors import ConfigError
+from attnseg.errors import ConfigError, DataError
+from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.launch import launch, processes_wanted
 from attnseg.runs.ledger import read_ledger
@@ -102,3 +103,16 @@ def test_a_users_mistake_in_a_group_is_one_message(
     errors = capfd.readouterr().err
     assert errors.count("nothing can be learned") == 1
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_run_leaves_its_group_however_it_ends(refused: bool, tmp_path: Path) -> None:
+    """Else Gloo's threads may abort the interpreter at its end, after a run that has finished."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    if refused:
+        with pytest.raises(DataError, match="nothing can be learned"):
+            fit(configure(tmp_path / "run", "data.negative_fraction=1.0"))
+    else:
+        assert fit(configure(tmp_path / "run", "trainer.max_epochs=1")) == 0
+    assert not torch.distributed.is_initialized()

@@ -77,6 +77,7 @@ def train_by_two(
     return [(agent.returncode, output) for agent, output in zip(agents, outputs, strict=True)]
 
 
+@pytest.mark.timeout(3 * PATIENCE)
 @pytest.mark.parametrize("rendezvous", ["c10d", "static"])
 def test_torchrun_on_two_nodes_is_one_run(
     rendezvous: str, one_machine: RunFolder, tmp_path: Path
@@ -90,6 +91,7 @@ def test_torchrun_on_two_nodes_is_one_run(
     assert_equal_runs(RunFolder(folder), one_machine)
 
 
+@pytest.mark.timeout(3 * PATIENCE)
 def test_a_node_that_is_stopped_stops_the_other_and_they_go_on_to_the_same_bits(
     one_machine: RunFolder, tmp_path: Path
 ) -> None:
@@ -115,9 +117,10 @@ def test_a_node_that_is_stopped_stops_the_other_and_they_go_on_to_the_same_bits(
     not (shutil.which("ip") and shutil.which("unshare")),
     reason="network namespaces need `ip` (iproute2) and `unshare`",
 )
+@pytest.mark.timeout(3 * PATIENCE)
 def test_two_network_namespaces_are_one_run() -> None:
     done = subprocess.run(
-        [sys.executable, "benchmarks/multi_node.py"],
+        [sys.executable, "benchmarks/multi_node.py", "--no-stop"],
         cwd=ROOT,
         capture_output=True,
         text=True,
