@@ -21,9 +21,9 @@ from torch import Tensor
 
 from attnseg.errors import CheckpointError, DataError
 from attnseg.files import write_json, write_text
-from attnseg.metrics.alignment import NEEDS_ATTENTION
 from attnseg.metrics.collection import ValidationMetrics
 from attnseg.metrics.definitions import definition_of
+from attnseg.metrics.names import NEEDS_ATTENTION
 
 if TYPE_CHECKING:
     from attnseg.models.output import SegmentationModel

@@ -45,6 +45,16 @@ def gather_from_ranks(value: Any) -> list[Any]:
     return values
 
 
+def leave_group() -> None:
+    """Leave the group of processes; to be called when all that they share is done.
+
+    Gloo's threads may still hold tensors when the interpreter ends, and then abort the process
+    (pytorch/pytorch#179291): a run that was finished would count as fallen.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 class _Sum(torch.autograd.Function):
     """All-reduce whose backward is one, too (the adjoint of a sum over ranks)."""
 

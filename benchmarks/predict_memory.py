@@ -2,12 +2,13 @@
 
     python benchmarks/predict_memory.py                  # 100 and 1,000 images
     python benchmarks/predict_memory.py --counts 100 1000 10000 --commands evaluate predict
+    python benchmarks/predict_memory.py --counts 100 10000 --size 64
 
 Each count is a process of its own, on a tiny untrained model (what is measured is everything
-around it). predict: synthetic radiographs of 256 x 256 px as PNG, all outputs on. evaluate:
-synthetic cases of 64 x 64 px with masks, the decoded cache empty; then once more, with the cache
-full. Prints images a second, CPU seconds, and the ratio of the peaks side by side; flat means a
-ratio near 1.
+around it). predict: synthetic radiographs of 256 x 256 px (--size) as PNG, all outputs on.
+evaluate: synthetic cases of 64 x 64 px with masks, the decoded cache empty; then once more, with
+the cache full. Prints images a second, CPU seconds, and the ratio of the peaks side by side; flat
+means a ratio near 1.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from step_cost import machine  # noqa: E402
 
-SIZE = 256
 DISTINCT = 20  # pictures that differ; the rest are links to them
 TINY = (
     "data.size=64",
@@ -61,28 +61,28 @@ def write_checkpoint(path: Path) -> Path:
     return path
 
 
-def write_images(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int, size: int) -> None:
     from attnseg.data.images import write_image
 
     rng = np.random.default_rng(0)
     folder.mkdir()
-    rows, columns = np.mgrid[0:SIZE, 0:SIZE] / SIZE
+    rows, columns = np.mgrid[0:size, 0:size] / size
     for index in range(min(DISTINCT, count)):
         smooth = np.sin(3 * rows + index) + np.cos(5 * columns)
-        picture = (smooth + 2) / 4 * 50_000 + rng.normal(0, 500, (SIZE, SIZE))
+        picture = (smooth + 2) / 4 * 50_000 + rng.normal(0, 500, (size, size))
         write_image(folder / f"{index:05d}.png", picture.clip(0, 65535).astype(np.uint16))
     for index in range(DISTINCT, count):
         os.link(folder / f"{index % DISTINCT:05d}.png", folder / f"{index:05d}.png")
 
 
-def predict(checkpoint: Path, work: Path, count: int) -> list[Measured]:
+def predict(checkpoint: Path, work: Path, count: int, size: int) -> list[Measured]:
     """`attnseg predict`, as a user would run it."""
-    write_images(work / f"images-{count}", count)
+    write_images(work / f"images-{count}", count, size)
     words = [f"images={work / f'images-{count}'}", f"out={work / f'out-{count}'}"]
     return [run("predict", [*words, f"checkpoint={checkpoint}"], "predict", count)]
 
 
-def evaluate(checkpoint: Path, work: Path, count: int) -> list[Measured]:
+def evaluate(checkpoint: Path, work: Path, count: int, size: int) -> list[Measured]:
     """`attnseg evaluate`, first with an empty cache, then with a full one."""
     from synthetic_set import write_manifest
 
@@ -112,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--commands", choices=COMMANDS, nargs="+", default=["predict"])
+    parser.add_argument("--size", type=int, default=256, help="pixels of predict's images")
     args = parser.parse_args()
     runs: list[Measured] = []
     with tempfile.TemporaryDirectory(prefix="predict-memory-") as folder:
@@ -119,7 +120,7 @@ def main() -> None:
         checkpoint = write_checkpoint(work / "tiny.safetensors")
         for command in args.commands:
             for count in args.counts:
-                runs += COMMANDS[command](checkpoint, work, count)
+                runs += COMMANDS[command](checkpoint, work, count, args.size)
     print(f"{machine()}; load {os.getloadavg()[0]:.1f}\n")
     head = ("images", "seconds", "images/s", "CPU s", "peak MiB", "ratio")
     print(f"{'':20}" + "".join(f"{word:>10}" for word in head))

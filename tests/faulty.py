@@ -1,9 +1,10 @@
 """A worker that falls where it is told to: `python -m tests.faulty launch.yaml`.
 
 ATTNSEG_FAULT is JSON: {"what": ..., "step": n, "rank": r, "once": path of a marker file}. `what`:
-kill (SIGKILL after a step), kill_launcher, stop (SIGTERM to itself), kill_while_writing (half of
-last.ckpt is on the disk), kill_after_ledger (the row is written, the checkpoint is not). With
-`once` it happens to the first process that gets there, so that a restart goes on.
+kill (SIGKILL after a step), kill_launcher, stop (SIGTERM to itself), stop_launcher,
+kill_while_writing (half of last.ckpt is on the disk), kill_after_ledger (the row is written, the
+checkpoint is not). With `once` it happens to the first process that gets there, so that a restart
+goes on.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ def main() -> int:
             after_step(lambda: os.kill(os.getppid(), signal.SIGKILL))
         case "stop":
             after_step(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        case "stop_launcher":
+            after_step(lambda: os.kill(os.getppid(), signal.SIGTERM))
         case "kill_while_writing":
             while_writing()
         case "kill_after_ledger":

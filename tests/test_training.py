@@ -17,10 +17,12 @@ from attnseg.callbacks.checkpointing import Checkpointing
 from attnseg.callbacks.interruption import Interruption
 from attnseg.cli import main
 from attnseg.errors import FAILED, INTERRUPTED, ConfigError, DataError
+from attnseg.metrics.names import validation_names
 from attnseg.models.dual_pathway import DualPathwayModel
 from attnseg.runs.checkpoints import load_checkpoint, read_checkpoint
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
+from attnseg.runs.launch import launch
 from attnseg.runs.ledger import read_ledger
 from tests.conftest import TINY, configure
 from tests.exactness import assert_equal_runs
@@ -108,9 +110,15 @@ def test_a_non_finite_loss_stops_and_names_term_and_case(
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "failed"
 
 
+def test_a_validation_gives_the_metrics_that_a_monitor_may_name(finished: RunFolder) -> None:
+    given = {name for name in read_ledger(finished.ledger)[0] if name.startswith("val/")}
+    known = {f"val/{name}" for name in validation_names(has_attention=True)}
+    assert known == {name for name in given if not name.startswith("val/loss/")}
+
+
 def test_a_wrong_monitor_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean val/dice_positive"):
-        fit(configure(tmp_path, "callbacks.checkpoint.monitor=val/dice_positiv"))
+        launch(configure(tmp_path, "callbacks.checkpoint.monitor=val/dice_positiv"))
 
 
 def test_the_command_line_trains_and_sweeps(tmp_path: Path) -> None:
@@ -150,7 +158,7 @@ def test_checkpointing_state_is_plain() -> None:
 
 def test_a_mistyped_monitor_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"early_stopping\.monitor=val/x: no such metric"):
-        fit(configure(tmp_path / "run", "callbacks.early_stopping.monitor=val/x"))
+        launch(configure(tmp_path / "run", "callbacks.early_stopping.monitor=val/x"))
     assert not (tmp_path / "run").exists()
 
 

@@ -14,6 +14,7 @@ from attnseg.commands.compose import compose_here, explain, hydra_ready, relax
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import ConfigError
 from attnseg.runs.identity import identified, run_identity
+from attnseg.runs.preflight import refuse_unknown_monitors
 from attnseg.runs.sweep.names import job_name, safe, short_keys, shortened
 from attnseg.runs.sweep.record import Job, SweepRecord
 
@@ -197,7 +198,9 @@ def plain_value(override: Any) -> Any:
 
 def _attempt(overrides: Sequence[str]) -> TrainConfig | ConfigError:
     try:
-        return identified(validate(compose_here("train", overrides), TrainConfig))
+        config = validate(compose_here("train", overrides), TrainConfig)
+        refuse_unknown_monitors(config)
+        return identified(config)
     except ConfigError as error:
         return error
 

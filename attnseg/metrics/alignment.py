@@ -19,31 +19,8 @@ from attnseg.metrics.maps import (
     share_inside,
     top_decile,
 )
+from attnseg.metrics.names import NEEDS_ATTENTION, OF_EVERY_CASE, OF_SEGMENTATION
 from attnseg.metrics.regions import above, count, equal, sum_inside
-
-OF_SEGMENTATION = ("seg_gt_overlap", "seg_gt_corr", "seg_gt_distance", "seg_gt_distance_mm")
-"""Averaged over the cases with a non-empty mask, and defined without attention too."""
-
-OF_ATTENTION = (
-    "attention_gt_overlap",
-    "attention_seg_overlap",
-    "attention_gt_corr",
-    "attention_seg_corr",
-    "attention_gt_distance",
-    "attention_gt_distance_mm",
-    "pointing_game",
-    "pointing_game_distance",
-    "pointing_game_distance_mm",
-    "energy_inside",
-    "soft_iou",
-    "nss",
-)
-"""Averaged over the cases with a non-empty mask."""
-
-OF_EVERY_CASE = ("attention_min", "attention_max", "attention_std")
-"""Averaged over all cases: a collapsed map is a finding where there is no nodule too."""
-
-NEEDS_ATTENTION = (*OF_ATTENTION, *OF_EVERY_CASE)
 
 
 def alignment_per_case(

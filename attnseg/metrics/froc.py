@@ -16,12 +16,7 @@ from attnseg.metrics.lesions import (
     match_lesions,
 )
 from attnseg.metrics.maps import REFERENCE_SIZE
-
-RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False positives per image of the curve (LUNA16: Setio 2017, 10.1016/j.media.2017.06.015)."""
-
-SIZE_BINS = {"mm": (10.0, 20.0), "px": (16.0, 32.0)}
-"""Limits of small, medium and large equivalent diameters: in mm, and in pixels at 512 x 512."""
+from attnseg.metrics.names import FROC, RATES, SIZE_BINS, SIZES
 
 MAX_FALSE_POSITIVES = 100
 """False positives that a case keeps, the highest: bounds memory; the curve ends at 8 an image."""
@@ -137,7 +132,7 @@ class LesionMetrics(CaseMetric):
         n_negatives = int(self.n_negatives)
         per_negative = int(self.n_on_negatives) / n_negatives if n_negatives else float("nan")
         return {
-            **{f"froc_sensitivity_at_{rate:g}": at for rate, at in zip(RATES, curve, strict=True)},
+            **dict(zip(FROC, curve, strict=True)),
             "froc_mean": sum(curve) / len(curve),
             "false_positive_lesions_per_negative": per_negative,
             **_sensitivity_by_size(lesions),
@@ -150,9 +145,8 @@ def _sensitivity_by_size(lesions: npt.NDArray[np.float32]) -> dict[str, float]:
     chosen = {"": np.ones(len(lesions), dtype=bool)}
     for column, unit in ((2, "px"), (3, "mm")):
         (small, large), size = SIZE_BINS[unit], lesions[:, column]
-        chosen[f"_below_{small:g}{unit}"] = size < small
-        chosen[f"_{small:g}_to_{large:g}{unit}"] = (size >= small) & (size <= large)
-        chosen[f"_above_{large:g}{unit}"] = size > large
+        groups = (size < small, (size >= small) & (size <= large), size > large)
+        chosen |= dict(zip(SIZES[unit], groups, strict=True))
     values: dict[str, float] = {}
     for name, which in chosen.items():
         values[f"n_lesions{name}"] = int(which.sum())

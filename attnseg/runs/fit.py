@@ -16,7 +16,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from attnseg.callbacks.interruption import Interrupted, StopRequest
-from attnseg.callbacks.monitoring import refuse_unknown, tell
+from attnseg.callbacks.monitoring import tell
 from attnseg.callbacks.pruning import Pruned
 from attnseg.config import TrainConfig
 from attnseg.data.datamodule import AttnSegDataModule
@@ -32,8 +32,8 @@ from attnseg.errors import (
 )
 from attnseg.files import make_folder
 from attnseg.loggers import close
-from attnseg.metrics.collection import ValidationMetrics
 from attnseg.module import AttnSegModule
+from attnseg.processes import leave_group
 from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_foreign
 from attnseg.runs.group import first_of_group
 from attnseg.runs.identity import identified, run_identity, run_name
@@ -64,6 +64,8 @@ def fit(config: TrainConfig) -> int:
         except WriteError as error:  # the disk was full already
             print(f"attnseg train: {error}", file=sys.stderr)
             return FAILED
+        finally:
+            leave_group()
 
 
 def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
@@ -81,10 +83,6 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
         torch.set_num_threads(config.trainer.num_threads)
     trainer = build_trainer(config, folder, stop)
     module = AttnSegModule(config)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that nothing is measured yet
-        validation = ValidationMetrics(has_attention=module.model.has_attention)
-        refuse_unknown(config.callbacks, validation.compute())
     began = {} if start else _first_weights(config, module)
     if config.trainer.channels_last:
         module.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -76,6 +76,8 @@ def run_group(count: int, command: Sequence[str], grace_s: int) -> int:
             return next((c for c in (INTERRUPTED, USER_MISTAKE) if c in codes), FAILED)
         except SignalException:
             return INTERRUPTED
+        finally:  # what this process starts later is no part of the group
+            del os.environ[_LAUNCHER]
     return 0
 
 

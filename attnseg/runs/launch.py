@@ -14,7 +14,11 @@ from attnseg.files import make_folder, write_text
 from attnseg.runs.folder import RunFolder, folder_of
 from attnseg.runs.group import FELL, die_with_launcher, first_of_group, group, run_group
 from attnseg.runs.identity import identified
-from attnseg.runs.preflight import refuse_compiling_without_compiler, refuse_missing_paths
+from attnseg.runs.preflight import (
+    refuse_compiling_without_compiler,
+    refuse_missing_paths,
+    refuse_unknown_monitors,
+)
 
 WORKER = "attnseg.runs.launch"
 """The module that every process of a group runs."""
@@ -31,6 +35,7 @@ def launch(config: TrainConfig) -> int:
     Returns:
         0 finished, 1 failed, 2 the user's mistake, 75 interrupted and resumable.
     """
+    refuse_unknown_monitors(config)
     if group() is None:
         refuse_missing_paths(config)
         refuse_compiling_without_compiler(config)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attnseg.config import ManifestDataConfig, PhantomDataConfig, TrainConfig
 from attnseg.errors import CheckpointError, ConfigError
+from attnseg.metrics.names import refuse_unknown
 
 
 def refuse_missing_paths(config: TrainConfig) -> None:
@@ -31,6 +32,19 @@ def refuse_missing_paths(config: TrainConfig) -> None:
         build_source(data)
     if config.resume not in ("auto", "none") and not Path(config.resume).exists():
         raise no_such_checkpoint("resume", config.resume)
+
+
+def refuse_unknown_monitors(config: TrainConfig) -> None:
+    """Refuse to watch a metric that there is not.
+
+    Raises:
+        ConfigError: a monitor is none of what a validation of this model gives.
+    """
+    settings = config.callbacks
+    monitors = [("callbacks.checkpoint.monitor", settings.checkpoint.monitor)]
+    if settings.early_stopping.enabled:
+        monitors.append(("callbacks.early_stopping.monitor", settings.early_stopping.monitor))
+    refuse_unknown(monitors, has_attention=config.attention.name != "none")
 
 
 def refuse_compiling_without_compiler(config: TrainConfig) -> None:

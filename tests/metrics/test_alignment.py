@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from attnseg.metrics.alignment import OF_EVERY_CASE, AlignmentMetrics, alignment_per_case
+from attnseg.metrics.alignment import AlignmentMetrics, alignment_per_case
 from attnseg.metrics.maps import top_decile
+from attnseg.metrics.names import OF_EVERY_CASE
 
 from . import tester
 

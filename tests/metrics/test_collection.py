@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnseg.metrics.alignment import NEEDS_ATTENTION
 from attnseg.metrics.collection import ValidationMetrics
 from attnseg.metrics.definitions import definition_of
+from attnseg.metrics.names import NEEDS_ATTENTION, validation_names
 
 from . import references, tester
 
@@ -60,6 +60,14 @@ def test_without_attention_its_metrics_are_left_out() -> None:
     with_attention, without = tester.run(cases), tester.run(cases, has_attention=False)
     assert set(with_attention) - set(without) == set(NEEDS_ATTENTION)
     tester.assert_same(without, {name: with_attention[name] for name in without})
+
+
+@pytest.mark.parametrize("has_attention", [True, False])
+def test_the_names_that_need_no_torch_are_those_of_a_validation(has_attention: bool) -> None:
+    names = validation_names(has_attention=has_attention)
+    assert len(names) == len(set(names))
+    values = tester.run(tester.mixture()[:3], has_attention=has_attention)
+    assert set(names) == set(values)
 
 
 def test_rows_average_to_the_summary() -> None:

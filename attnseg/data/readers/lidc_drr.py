@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,9 @@ class LidcDrrSource:
         self._xray = config.xray
         # The simulated X-ray is made of the DRR: another pose by 1.5 mm and a degree at most.
         self._pairing: Pairing = "registered" if config.xray == "simulated" else "same"
-        self._drrs = sorted(self._root.rglob(f"*{_DRR}"), key=lambda path: (path.name, path))
+        found = list(self._root.rglob("*_drr*.png"))
+        self._drrs = sorted((p for p in found if p.name.endswith(_DRR)), key=lambda p: (p.name, p))
+        self._masks = [path for path in found if path.name.endswith(_MASK)]
         if not self._drrs:
             raise DataError(
                 f"data.root={self._root}: no *{_DRR} below this folder; give the folder that "
@@ -106,20 +108,21 @@ class LidcDrrSource:
         for path in self._drrs:
             if _PATIENT.match(path.name) is None:
                 found.append(f"{path}: the name does not begin with LIDC-IDRI-NNNN; rename it")
-        known = {_mask_of(path) for path in self._drrs}
-        for mask in sorted(self._root.rglob(f"*{_MASK}")):
-            if mask not in known:
-                found.append(f"{mask}: a mask without its DRR; add the DRR or remove the mask")
+        known = {str(path).removesuffix(_DRR) for path in self._drrs}
+        lonely = [path for path in self._masks if str(path).removesuffix(_MASK) not in known]
+        for mask in sorted(lonely):
+            found.append(f"{mask}: a mask without its DRR; add the DRR or remove the mask")
         return found
 
     def _duplicates(self) -> list[str]:
-        folders: dict[str, list[str]] = defaultdict(list)
-        for path in self._drrs:
-            folders[path.name].append(str(path.parent))
+        """They are neighbours, since the DRRs are in the order of their names."""
+        folders: dict[str, list[str]] = {}
+        for one, next_one in pairwise(self._drrs):
+            if one.name == next_one.name:
+                folders.setdefault(one.name, [str(one.parent)]).append(str(next_one.parent))
         return [
             f"{name}: duplicate case, in {', '.join(places)}; keep one"
-            for name, places in sorted(folders.items())
-            if len(places) > 1
+            for name, places in folders.items()
         ]
 
     def _case(self, path: Path) -> Case:

@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -127,15 +128,19 @@ class ManifestSource:
     def problems(self) -> list[str]:
         """Rows that cannot be understood, duplicate cases, an image of two patients."""
         found = list(self._problems)
-        owners: dict[Path, set[str]] = defaultdict(set)
-        for case in [*self._cases, *self._unlabelled]:
+        # No set a file: a million small containers cost more to collect than to make.
+        owner: dict[str, str] = {}
+        shared: dict[str, set[str]] = defaultdict(set)
+        for case in chain(self._cases, self._unlabelled):
             for path in (case.xray, case.drr):
-                if path is not None:
-                    owners[path].add(case.patient_id)
-        for path, patients in owners.items():
-            if len(patients) > 1:
-                names = ", ".join(sorted(patients))
-                found.append(f"{path}: listed for patients {names}; an image is of one patient")
+                if path is None:
+                    continue
+                first = owner.setdefault(str(path), case.patient_id)
+                if first != case.patient_id:
+                    shared[str(path)] |= {first, case.patient_id}
+        for name, patients in shared.items():
+            names = ", ".join(sorted(patients))
+            found.append(f"{name}: listed for patients {names}; an image is of one patient")
         return found
 
     def _onto(

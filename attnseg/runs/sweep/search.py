@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import IO, Any
 from attnseg.config import LauncherConfig, OptunaSweepConfig, Space, TrainConfig, TrialConfig
 from attnseg.errors import ConfigError
 from attnseg.files import make_folder
+from attnseg.metrics.names import refuse_unknown
 from attnseg.runs.sweep.jobs import Runner, conclude, stopping_on_signals
 from attnseg.runs.sweep.names import job_name
 from attnseg.runs.sweep.record import Job, SweepRecord
@@ -75,17 +75,8 @@ def refuse_unknown_objectives(config: OptunaSweepConfig) -> None:
     Raises:
         ConfigError: no validation gives such a metric.
     """
-    from attnseg.callbacks.monitoring import no_such_metric
-    from attnseg.metrics.collection import ValidationMetrics
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that nothing is measured yet
-        known = [f"val/{name}" for name in ValidationMetrics(has_attention=True).compute()]
-    for objective in config.objectives:
-        if objective.metric not in known and not objective.metric.startswith(
-            ("val/loss/", "train/")
-        ):
-            raise no_such_metric("sweep.objectives", objective.metric, known)
+    wanted = [("sweep.objectives", objective.metric) for objective in config.objectives]
+    refuse_unknown(wanted, has_attention=True)
 
 
 class Search:
