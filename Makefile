@@ -47,6 +47,7 @@ check: lint types pytest ## ruff, mypy --strict and the tests
 
 bench: $(STAMP) ## the benchmarks; each prints ratios measured in one run
 	$(BIN)/python benchmarks/step_cost.py
+	$(BIN)/python benchmarks/first_step.py
 	$(BIN)/python benchmarks/framework_overhead.py
 	$(BIN)/python benchmarks/step_options.py --repeats 3 --options plain channels_last bf16 'fused AdamW'
 	$(BIN)/python benchmarks/metrics_cost.py --cases 200

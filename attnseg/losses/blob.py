@@ -15,10 +15,10 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from attnseg.losses.overlap import dice_loss, tversky_loss
+from attnseg.metrics.lesions import EIGHT
 from attnseg.processes import sum_over_ranks
 
-_EIGHT_IN_IMAGE = np.zeros((3, 3, 3), dtype=bool)
-_EIGHT_IN_IMAGE[1] = True  # pixels that touch at a corner are of one lesion; images never touch
+_EIGHT_IN_IMAGE = np.pad(EIGHT[None], ((1, 1), (0, 0), (0, 0)))  # images never touch
 
 
 class Lesions(NamedTuple):

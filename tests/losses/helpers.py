@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 
+from attnseg.config import SegmentationLossConfig
+from attnseg.losses.segmentation import SegmentationLoss
 from attnseg.metrics.lesions import EIGHT
 
 
@@ -77,6 +79,24 @@ def some_probability(mask: Tensor, seed: int = 0) -> Tensor:
     """Of no relation to the mask; a leaf of a graph."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(mask.shape, generator=generator).requires_grad_()
+
+
+def assert_half_precision_changes_nothing(term: str, **settings: object) -> None:
+    """A term alone, under autocast and of bfloat16: its value is float32's, its gradient finite."""
+    weights = {"bce": 0, "dice": 0, "focal": 0, term: 2.0}
+    loss = SegmentationLoss(SegmentationLossConfig.model_validate({**weights, **settings}))
+    mask = make_masks(3, 2, 32, 32, 0.02)
+    low = (6.0 * some_probability(mask).detach() - 3.0).bfloat16()
+    expected = loss(low.float(), mask).value
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value, parts = loss(low.requires_grad_(), mask.bfloat16())
+    assert value.dtype == torch.float32
+    assert torch.equal(value, expected)
+    torch.testing.assert_close(value, 2.0 * parts[term])
+    value.backward()
+    assert low.grad is not None
+    assert low.grad.isfinite().all()
+    assert low.grad.any()
 
 
 Maps = npt.NDArray[np.float64]

@@ -7,13 +7,11 @@ from hypothesis import given, settings
 from scipy import ndimage
 from torch import Tensor
 
-from attnseg.config import SegmentationLossConfig
 from attnseg.losses.blob import BlobLoss, find_lesions
 from attnseg.losses.overlap import DiceLoss, TverskyLoss
-from attnseg.losses.segmentation import SegmentationLoss
 from attnseg.metrics.lesions import EIGHT
 
-from .helpers import blob_by_masking, make_masks, masks, some_probability
+from .helpers import assert_half_precision_changes_nothing, blob_by_masking, masks, some_probability
 
 DICE = BlobLoss("dice", alpha=0.3, beta=0.7)  # takes no notice of the two
 TVERSKY = BlobLoss("tversky", alpha=0.3, beta=0.7)
@@ -126,20 +124,7 @@ def test_without_a_lesion_it_is_zero_and_teaches_nothing(loss: BlobLoss) -> None
 
 @pytest.mark.parametrize("kind", ["dice", "tversky"])
 def test_half_precision_and_autocast_change_nothing(kind: str) -> None:
-    config = SegmentationLossConfig(bce=0, dice=0, focal=0, blob=2.0, blob_kind=kind)
-    loss = SegmentationLoss(config)
-    mask = make_masks(3, 2, 32, 32, 0.02)
-    low = (6.0 * some_probability(mask).detach() - 3.0).bfloat16()
-    expected = loss(low.float(), mask).value
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value, parts = loss(low.requires_grad_(), mask.bfloat16())
-    assert value.dtype == torch.float32
-    assert torch.equal(value, expected)
-    torch.testing.assert_close(value, 2.0 * parts["blob"])
-    value.backward()
-    assert low.grad is not None
-    assert low.grad.isfinite().all()
-    assert low.grad.any()
+    assert_half_precision_changes_nothing("blob", blob_kind=kind)
 
 
 def test_many_lesions_at_once() -> None:

@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnseg.config import SegmentationLossConfig
 from attnseg.losses.boundary import BoundaryLoss, signed_distance
-from attnseg.losses.segmentation import SegmentationLoss
 
-from .helpers import distance_by_search, make_masks, masks, some_probability
+from .helpers import (
+    assert_half_precision_changes_nothing,
+    distance_by_search,
+    masks,
+    some_probability,
+)
 
 LOSS = BoundaryLoss()
 
@@ -103,16 +106,4 @@ def test_a_mask_without_an_outline_adds_nothing(value: float) -> None:
 
 
 def test_half_precision_and_autocast_change_nothing() -> None:
-    loss = SegmentationLoss(SegmentationLossConfig(bce=0, dice=0, focal=0, boundary=2.0))
-    mask = make_masks(3, 2, 32, 32, 0.02)
-    low = (6.0 * some_probability(mask).detach() - 3.0).bfloat16()
-    expected = loss(low.float(), mask).value
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value, parts = loss(low.requires_grad_(), mask.bfloat16())
-    assert value.dtype == torch.float32
-    assert torch.equal(value, expected)
-    torch.testing.assert_close(value, 2.0 * parts["boundary"])
-    value.backward()
-    assert low.grad is not None
-    assert low.grad.isfinite().all()
-    assert low.grad.any()
+    assert_half_precision_changes_nothing("boundary")
