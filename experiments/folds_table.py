@@ -3,7 +3,8 @@
     python experiments/folds_table.py RUNS_FOLDER... [--baseline none] [--folds 0 1 2] [--root DRRS]
 
 Measures each finished run on its validation fold where that has not been done, and prints means
-over all cases and paired differences to a baseline, with bootstrap intervals over patients.
+over all cases and paired differences to a baseline, with bootstrap intervals over patients. A row
+is called by its network and its attention, and by what else tells it from the first such row.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ import numpy as np
 import yaml
 
 from attnseg.cli import main as attnseg
+from attnseg.reports.compare.differences import (
+    Flat,
+    defining,
+    differing_keys,
+    short_names,
+    words_of,
+)
 from attnseg.reports.compare.statistics import bootstrap_interval
 
 METRICS = (
@@ -67,6 +75,15 @@ def name_of(settings: dict[str, Any]) -> str:
     return " ".join([*words, settings["attention"]["name"]])
 
 
+def row_of(settings: dict[str, Any], first: dict[str, Flat]) -> str:
+    """The run's row: its name and what differs from `first`, the first run of that name."""
+    name, flat = name_of(settings), defining(settings)
+    flat.pop("data.split.fold")
+    keys = differing_keys([first.setdefault(name, flat), flat])
+    short = short_names(keys)
+    return " ".join([name, *(f"{short[key]}={words_of(flat.get(key))}" for key in keys)])
+
+
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -83,13 +100,15 @@ def main() -> None:
     extra = [f"data.root={args.root}"] if args.root else []
     pooled: dict[str, Cases] = defaultdict(dict)
     folds: dict[str, list[int]] = defaultdict(list)
-    for config in sorted(path for root in args.runs for path in root.glob("*/config.yaml")):
+    first: dict[str, Flat] = {}
+    for config in (path for root in args.runs for path in sorted(root.glob("*/config.yaml"))):
         settings = yaml.safe_load(config.read_text())
         fold = settings["data"]["split"]["fold"]
         finished = (config.parent / "report" / "report.html").exists()
         if finished and fold in (args.folds or [fold]):
-            folds[name_of(settings)].append(fold)
-            pooled[name_of(settings)] |= cases_of(config.parent, extra)
+            row = row_of(settings, first)
+            folds[row].append(fold)
+            pooled[row] |= cases_of(config.parent, extra)
     print("| model | folds | positive cases |", " | ".join(METRICS), "|")
     print("|---" * (len(METRICS) + 3) + "|")
     for name, rows in pooled.items():

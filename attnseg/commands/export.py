@@ -25,6 +25,7 @@ OVERRIDES = (
     ("member=0", "one model of an ensemble alone"),
     ("half=true", "safetensors: kernels in half precision, half the file"),
     ("threshold=0.5", "to write into the file, e.g. an ensemble's best on validation cases"),
+    ("paths=false", "leave out where data and runs lay, in a file for others"),
     ("tolerance=1e-4", "how much the graph's maps may differ from the model's"),
 )
 _SUFFIX = {"safetensors": ".safetensors", "exported_program": ".pt2", "onnx": ".onnx"}
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
     from attnseg.commands.measure import results_home
     from attnseg.files import make_folder
-    from attnseg.runs.checkpoints import load_checkpoints
+    from attnseg.runs.checkpoints import load_checkpoints, without_paths
     from attnseg.runs.identity import run_name
 
     members = load_checkpoints(config.checkpoint)
@@ -58,6 +59,8 @@ def main(argv: Sequence[str]) -> int:
         members = [members[config.member]]
     if config.threshold is not None:
         members = [replace(member, threshold=config.threshold) for member in members]
+    if not config.paths:
+        members = [without_paths(member) for member in members]
     name = run_name(members[0].config) if len(members) == 1 else "ensemble"
     default = results_home(config.checkpoint, members) / "export" / f"{name}{suffix}"
     output = Path(config.output or default)

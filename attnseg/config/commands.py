@@ -161,6 +161,7 @@ class ExportConfig(Section):
     member: Annotated[int, Field(ge=0)] | None = None  # of an ensemble; null: all
     half: bool = False  # safetensors: kernels in half precision
     threshold: Fraction | None = None  # to write into the file; null: the checkpoint's own
+    paths: bool = True  # false: nothing that tells where files lay on this machine
     tolerance: Annotated[float, Field(gt=0.0)] = 1e-4  # largest difference from the model's maps
     dynamic_size: Literal["auto", "always", "never"] = "auto"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +221,34 @@ def _listed(spec: str) -> list[str]:
     if not names:
         raise CheckpointError(f"{listing}: lists no checkpoint; write one path a line")
     return [n if means_pretrained(n) else str(Path(spec) / Path(n).expanduser()) for n in names]
+
+
+def without_paths(member: LoadedCheckpoint) -> LoadedCheckpoint:
+    """The checkpoint without what tells where data and runs lay on this machine.
+
+    Of a file of the configuration that must have a value (`data.split.file`) the name is kept.
+    """
+    config = member.config.model_dump(mode="json")
+    bare = _bare(config)
+    split = config["data"]["split"]
+    if split["file"] is not None:
+        bare["data"]["split"]["file"] = Path(split["file"]).name
+    return replace(
+        member, config=validate(bare, TrainConfig), data_record=_bare(member.data_record)
+    )
+
+
+def _bare(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section without entries that are a path from a root, a home or a parent folder."""
+    return {
+        key: _bare(value) if isinstance(value, Mapping) else value
+        for key, value in section.items()
+        if not (isinstance(value, str) and _leads_away(value))
+    }
+
+
+def _leads_away(text: str) -> bool:
+    return Path(text).is_absolute() or text.startswith(("~", ".."))
 
 
 def export_safetensors(

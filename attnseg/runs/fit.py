@@ -167,7 +167,9 @@ def _first_weights(config: TrainConfig, module: AttnSegModule) -> dict[str, Any]
         return {}
     record = warm_start(config, module.model)
     fresh = f"; fresh: {', '.join(record['fresh'])}" if record["fresh"] else ""
-    tell(f"warm start from {record['from']}: {record['taken']} of {record['of']} tensors{fresh}")
+    which = f" (the first of its {record['members']} models)" if record["members"] > 1 else ""
+    taken = f"{record['taken']} of {record['of']} tensors{fresh}"
+    tell(f"warm start from {record['from']}{which}: {taken}")
     return {"warmstart": record}
 
 

@@ -20,7 +20,7 @@ from attnseg.errors import CheckpointError, ConfigError
 from attnseg.runs.archive import KEY
 from attnseg.runs.checkpoints import (
     find_checkpoint,
-    load_checkpoint,
+    load_checkpoints,
     read_checkpoint,
     save_checkpoint,
 )
@@ -84,14 +84,17 @@ def _digest(kind: str, spec: str) -> str:
 def warm_start(config: TrainConfig, model: nn.Module) -> dict[str, Any]:
     """Load the weights of `warmstart` whose names and shapes fit; the rest starts as it is.
 
+    Of an ensemble these are the first member's.
+
     Returns:
-        A record: from where, how many tensors were taken, and which parts start afresh.
+        A record: from where (of how many members the first), how many tensors were taken, and
+        which parts start afresh.
 
     Raises:
         CheckpointError: it cannot be read, or no tensor fits.
     """
     assert config.warmstart is not None
-    source = load_checkpoint(config.warmstart, "warmstart")
+    source, *others = load_checkpoints(config.warmstart, "warmstart")
     ours = model.state_dict()
     fitting = {
         name: value
@@ -108,6 +111,7 @@ def warm_start(config: TrainConfig, model: nn.Module) -> dict[str, Any]:
     return {
         "from": str(source.path),
         "id": source.identity,
+        "members": 1 + len(others),
         "taken": len(fitting),
         "of": len(ours),
         "fresh": fresh,

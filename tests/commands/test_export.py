@@ -167,6 +167,29 @@ def test_an_ensemble_is_one_graph_or_one_safetensors(
     assert len(json.loads((tmp_path / "a.pt2.json").read_text())["run_ids"]) == 2
 
 
+def test_a_file_for_others_does_not_tell_where_things_lay(
+    finished: RunFolder, tmp_path: Path
+) -> None:
+    there = load_checkpoint(str(finished.path))
+    split = there.config.data.split.model_copy(update={"kind": "fixed", "file": "/home/me/s.csv"})
+    data = there.config.data.model_copy(update={"cache_dir": "~/cache", "split": split})
+    record = {**there.data_record, "source": {"name": "x", "root": "/home/me/drrs", "n": 3}}
+    config = there.config.model_copy(update={"data": data})
+    private, shared = tmp_path / "private.safetensors", tmp_path / "shared.safetensors"
+    export_safetensors([replace(there, config=config, data_record=record)], private)
+    assert main(["export", f"checkpoint={private}", f"output={shared}", "paths=false"]) == 0
+    back = load_checkpoint(str(shared))
+    for text in (shared.with_suffix(".yaml").read_bytes(), shared.read_bytes()):
+        assert b"/home/me" not in text
+        assert str(finished.path).encode() not in text
+        assert b"~/cache" not in text
+    assert back.data_record == {**there.data_record, "source": {"name": "x", "n": 3}}
+    assert back.config.data.split.file == "s.csv"
+    assert back.config.run.dir is None
+    assert back.config.model == there.config.model
+    assert all(torch.equal(back.weights[name], value) for name, value in there.weights.items())
+
+
 def test_half_precision_is_for_safetensors(
     finished: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ import torch
 from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
 from attnseg.errors import CheckpointError, ConfigError
+from attnseg.module import AttnSegModule
 from attnseg.runs.checkpoints import export_safetensors, load_checkpoint, read_checkpoint
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
 from attnseg.runs.ledger import read_ledger
-from attnseg.runs.origin import with_origin
+from attnseg.runs.origin import warm_start, with_origin
 from tests.conftest import configure
 
 
@@ -123,6 +125,23 @@ def test_a_warm_start_takes_the_weights_alone(
     record = folder.read_status()["warmstart"]
     assert record["taken"] == record["of"] == len(expected)
     assert record["id"] == parent.read_status()["id"]
+
+
+def test_a_warm_start_from_an_ensemble_takes_its_first_model(
+    parent: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = load_checkpoint(str(parent.path))
+    zeros = {name: torch.zeros_like(value) for name, value in first.weights.items()}
+    packed = tmp_path / "two.safetensors"
+    export_safetensors([first, replace(first, weights=zeros)], packed)
+    config = configure(tmp_path, f"warmstart={packed}")
+    module = AttnSegModule(config)
+    record = warm_start(config, module.model)
+    assert (record["members"], record["taken"]) == (2, len(first.weights))
+    state = module.model.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in first.weights.items())
+    assert fit(configure(tmp_path / "run", f"warmstart={packed}", "trainer.max_epochs=1")) == 0
+    assert "(the first of its 2 models)" in capsys.readouterr().out
 
 
 def test_a_warm_start_says_what_starts_afresh(
