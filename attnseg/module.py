@@ -14,7 +14,7 @@ from attnseg import __version__
 from attnseg.config import TrainConfig, WeightName
 from attnseg.losses import CombinedLoss, build_adaptive
 from attnseg.models import build_model
-from attnseg.models.output import DualPathwayOutput
+from attnseg.models.output import AnyOutput, DeeplySupervisedOutput, DualPathwayOutput
 from attnseg.runs.archive import KEY
 from attnseg.runs.identity import run_identity
 from attnseg.schedules import Schedule
@@ -53,9 +53,9 @@ class AttnSegModule(pl.LightningModule):
         self.epoch_values: dict[str, float] = {}  # what the ledger's next row will hold
         self.last_step: StepRecord | None = None
 
-    def forward(self, xray: Tensor, drr: Tensor) -> DualPathwayOutput:
+    def forward(self, xray: Tensor, drr: Tensor) -> AnyOutput:
         """Images (B, 1, H, W) to mask logits, attention logits and attention (B, 1, H, W)."""
-        output: DualPathwayOutput = self.model(xray, drr)
+        output: AnyOutput = self.model(xray, drr)
         return output
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -71,16 +71,21 @@ class AttnSegModule(pl.LightningModule):
         output = self(batch["xray"], batch["drr"])
         base = self.base_weights()
         weights = self.adaptive.weights(base) if self.adaptive is not None else base
-        supervise = self.model.has_attention
         terms: dict[str, Tensor] = self.loss(
-            output, batch["mask"], weights, supervise_attention=supervise
+            output,
+            batch["mask"],
+            weights,
+            supervise_attention=self.model.has_attention,
+            deep_mask_logits=(
+                output.deep_mask_logits if isinstance(output, DeeplySupervisedOutput) else ()
+            ),
         )
         if self.adaptive is not None and learn:
             if self.adaptive.needs_gradients:
                 self.adaptive.step(terms, base, self._shared())
             terms["total"] = terms["total"] + self.adaptive.regulariser(base)
         detached = {name: value.detach() for name, value in terms.items()}
-        maps = DualPathwayOutput(*(tensor.detach() for tensor in output))
+        maps = DualPathwayOutput(*(tensor.detach() for tensor in output[:3]))
         self.last_step = StepRecord(detached, maps, batch)
         return terms
 

@@ -36,9 +36,9 @@ def float_or_zero(text: str) -> float:
 
 
 GRADNORM = ("schedule=gradnorm", "schedule.total_epochs=3", "loss.attention.dice=1")
-ON_DEVICE = ("data.augment.on_device=true", "schedule.total_epochs=3")
+ON_DEVICE = ("data.augment.on_device=true", "schedule.total_epochs=3", "model.deep_supervision=2")
 FROZEN = ("schedule=three_phase", "schedule.total_epochs=3", "loss.segmentation.tversky=1")
-FROZEN += ("loss.segmentation.blob=1", "loss.segmentation.boundary=1")
+FROZEN += ("loss.segmentation.blob=1", "loss.segmentation.boundary=1", "model.deep_supervision=1")
 
 
 @pytest.mark.parametrize("variant", [GRADNORM, FROZEN, ON_DEVICE])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from attnseg.config.base import Channels, Fraction, Norm, Positive, Section
 
@@ -28,6 +28,11 @@ class EncoderConfig(Section):
             )
         return self
 
+    @property
+    def levels(self) -> int:
+        """How many levels the pyramid has, the finest at stride 2."""
+        return {"light": len(self.channels), "efficientnet_lite0": 4}.get(self.name, 5)
+
 
 class FusionConfig(Section):
     """features x (1 + alpha x attention)."""
@@ -45,6 +50,21 @@ class DualPathwayConfig(Section):
     decoder_channels: Positive = 8
     dropout: Fraction = 0.1
     fusion: FusionConfig = FusionConfig()
+    deep_supervision: Annotated[int, Field(ge=0)] = (
+        0  # coarser decoder levels with a loss of their own
+    )
+
+    @field_validator("deep_supervision")
+    @classmethod
+    def _levels_are_there(cls, value: int, info: ValidationInfo) -> int:
+        encoder = info.data.get("encoder")  # absent where it is wrong itself
+        if isinstance(encoder, EncoderConfig) and value > (most := max(encoder.levels - 2, 0)):
+            strides = ", ".join(str(4 << level) for level in range(most))
+            raise ValueError(
+                f"at most {most} with model.encoder.name={encoder.name}, whose decoder has "
+                + (f"coarser levels at stride {strides}" if most else "no coarser level")
+            )
+        return value
 
 
 class OriginalModelConfig(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from attnseg.config import LossConfig, WeightName
 from attnseg.losses.alignment import AlignmentLoss
 from attnseg.losses.attention import AttentionLoss
+from attnseg.losses.deep import deeply_supervised
 from attnseg.losses.segmentation import LossValue, SegmentationLoss
 from attnseg.schedules import WEIGHT_NAMES
 
@@ -53,6 +54,7 @@ class CombinedLoss(nn.Module):
         weights: Mapping[WeightName, float | Tensor],
         *,
         supervise_attention: bool = True,
+        deep_mask_logits: Sequence[Tensor] = (),
     ) -> dict[str, Tensor]:
         """Terms of one batch.
 
@@ -64,10 +66,15 @@ class CombinedLoss(nn.Module):
                 is computed for the ledger, without a graph, so it costs no backward.
             supervise_attention: false for a model without attention, which has no attention
                 and no alignment terms.
+            deep_mask_logits: of coarser decoder levels, (B, 1, H / 4, W / 4) first: deep
+                supervision. They share the group segmentation, see `deeply_supervised`.
 
         Returns:
             Scalars: `<group>/<term>` before any weight, detached; `<group>`, the group's sum
             before the schedule's weight (with its graph, if active); `total`, to be minimised.
+            With deep supervision `segmentation/deep_<i>` is the loss at stride 2^(i + 1), and
+            `segmentation` the levels' mean under their weights. Validation has no such terms,
+            and `segmentation` there is the loss at full size.
         """
         assert set(weights) == set(WEIGHT_NAMES), f"weights of {sorted(weights)}"
         terms: dict[str, Tensor] = {}
@@ -77,17 +84,19 @@ class CombinedLoss(nn.Module):
                 weight = weights[name]
                 active = isinstance(weight, Tensor) or weight > 0.0
                 with torch.set_grad_enabled(active and torch.is_grad_enabled()):
-                    value, parts = self._group(name, output, mask)
+                    value, parts = self._group(name, output, mask, deep_mask_logits)
                 terms |= {f"{name}/{part}": tensor for part, tensor in parts.items()}
                 terms[name] = value
                 if active:
                     total = total + weight * value
         return terms | {"total": total}
 
-    def _group(self, name: WeightName, output: Output, mask: Tensor) -> LossValue:
+    def _group(
+        self, name: WeightName, output: Output, mask: Tensor, deep: Sequence[Tensor]
+    ) -> LossValue:
         match name:
             case "segmentation":
-                value: LossValue = self.segmentation(output.mask_logits, mask)
+                value = deeply_supervised(self.segmentation, output.mask_logits, deep, mask)
             case "attention":
                 value = self.attention(output.attention_logits, output.attention, mask)
             case "alignment":

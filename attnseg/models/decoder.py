@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attnseg.models.blocks import ChannelDropout, ConvNormAct, Norm, SubPixelHead, upsample
+from attnseg.models.blocks import (
+    ChannelDropout,
+    ConvNormAct,
+    Norm,
+    SubPixelHead,
+    prior_conv,
+    upsample,
+)
 
 
 class Decoder(nn.Module):
@@ -21,6 +28,9 @@ class Decoder(nn.Module):
         skips: channels of the pyramid, finest first.
         width: channels of the finest level.
         dropout: of whole channels, at the deepest level and before the head.
+
+    Attributes:
+        widths: channels of every level, finest first.
     """
 
     def __init__(
@@ -38,15 +48,23 @@ class Decoder(nn.Module):
         )
         self.mix = nn.ModuleList(ConvNormAct(2 * here, here, 3, norm=norm) for here in widths[:-1])
         self.dropout = ChannelDropout(dropout)
+        self.widths = tuple(widths[:-1])
         self.channels = widths[0]
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Pyramid, finest first -> (B, channels, H / 2, W / 2)."""
+        return self.levels(features, 1)[0]
+
+    def levels(self, features: Sequence[Tensor], count: int) -> list[Tensor]:
+        """The `count` finest levels, finest first: (B, widths[i], H / 2^(i + 1), W / 2^(i + 1))."""
+        kept: list[Tensor] = []
         x: Tensor = self.dropout(features[-1])
         for level in reversed(range(len(self.mix))):
             below = upsample(self.reduce[level](x), 2)
             x = self.mix[level](torch.cat([below, self.project[level](features[level])], dim=1))
-        return x
+            if level < count:
+                kept.insert(0, x)
+        return kept
 
 
 class SegmentationHead(nn.Sequential):
@@ -54,3 +72,21 @@ class SegmentationHead(nn.Sequential):
 
     def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__(ChannelDropout(dropout), SubPixelHead(channels, 2))
+
+
+class AuxiliaryHeads(nn.Module):
+    """Mask logits of the coarser decoder levels, for deep supervision (Lee et al., AISTATS 2015).
+
+    One 1x1 convolution a level, as in nnU-Net (Isensee et al. 2021). Training alone looks at them.
+
+    Args:
+        widths: channels of the levels at strides 4, 8, ...
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(prior_conv(width, 1, 1) for width in widths)
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Features of these levels -> (B, 1, H / 4, W / 4), (B, 1, H / 8, W / 8), ..., float32."""
+        return tuple(head(x).float() for head, x in zip(self.heads, levels, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -9,10 +10,17 @@ from torch import Tensor
 
 from attnseg.config import AttentionConfig, DualPathwayConfig
 from attnseg.models.attention import build_attention, reads_drr_pathway
-from attnseg.models.decoder import Decoder, SegmentationHead
+from attnseg.models.decoder import AuxiliaryHeads, Decoder, SegmentationHead
 from attnseg.models.encoders import Encoder, build_encoder
 from attnseg.models.fusion import AttentionFusion
-from attnseg.models.output import DualPathwayOutput, Group, SegmentationModel, check_input
+from attnseg.models.output import (
+    AnyOutput,
+    DeeplySupervisedOutput,
+    DualPathwayOutput,
+    Group,
+    SegmentationModel,
+    check_input,
+)
 
 
 class DualPathwayModel(SegmentationModel):
@@ -38,6 +46,7 @@ class DualPathwayModel(SegmentationModel):
         "fusion": "attention",
         "decoder": "head",
         "head": "head",
+        "auxiliary_heads": "head",
     }
 
     def __init__(
@@ -62,17 +71,30 @@ class DualPathwayModel(SegmentationModel):
             norm=norm,
         )
         self.head = SegmentationHead(self.decoder.channels, config.dropout)
+        self.auxiliary_heads: AuxiliaryHeads | None = None
+        if config.deep_supervision:  # last, so that all other weights start as they do without
+            coarser = self.decoder.widths[1 : 1 + config.deep_supervision]
+            assert len(coarser) == config.deep_supervision, "DualPathwayConfig checks it"
+            self.auxiliary_heads = AuxiliaryHeads(coarser)
 
-    def forward(self, xray: Tensor, drr: Tensor) -> DualPathwayOutput:
+    def forward(self, xray: Tensor, drr: Tensor) -> AnyOutput:
         """Segment a batch; (B, 1, H, W), height and width multiples of 32."""
         check_input(xray, drr)
         features = self.xray_encoder(xray)
         if self.attention is None or self.fusion is None:
-            mask_logits = self.head(self.decoder(features)).float()
-            zeros = torch.zeros_like(mask_logits)
-            return DualPathwayOutput(mask_logits, zeros, zeros)
-        drr_features = [] if self.drr_encoder is None else self.drr_encoder(drr)
-        attention_logits, attention = self.attention(drr, drr_features, features)
-        fused = self.fusion(features, attention)
-        mask_logits = self.head(self.decoder(fused)).float()
+            mask_logits, deep = self._decode(features)
+            attention_logits = attention = torch.zeros_like(mask_logits)
+        else:
+            drr_features = [] if self.drr_encoder is None else self.drr_encoder(drr)
+            attention_logits, attention = self.attention(drr, drr_features, features)
+            mask_logits, deep = self._decode(self.fusion(features, attention))
+        if deep:
+            return DeeplySupervisedOutput(mask_logits, attention_logits, attention, deep)
         return DualPathwayOutput(mask_logits, attention_logits, attention)
+
+    def _decode(self, features: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Mask logits at full size, and those of the coarser levels where they are taught."""
+        if self.auxiliary_heads is None or not self.training:
+            return self.head(self.decoder(features)).float(), ()
+        finest, *coarser = self.decoder.levels(features, 1 + len(self.auxiliary_heads.heads))
+        return self.head(finest).float(), self.auxiliary_heads(coarser)

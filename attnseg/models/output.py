@@ -28,6 +28,26 @@ class DualPathwayOutput(NamedTuple):
     attention: Tensor
 
 
+class DeeplySupervisedOutput(NamedTuple):
+    """What a model with deep supervision returns in training, and only there.
+
+    Attributes:
+        mask_logits: as in `DualPathwayOutput`, like the two after it.
+        attention_logits: as there.
+        attention: as there.
+        deep_mask_logits: of the coarser decoder levels, (B, 1, H / 4, W / 4) first, each further
+            one half as high and wide; float32.
+    """
+
+    mask_logits: Tensor
+    attention_logits: Tensor
+    attention: Tensor
+    deep_mask_logits: tuple[Tensor, ...]
+
+
+AnyOutput = DualPathwayOutput | DeeplySupervisedOutput
+
+
 class SegmentationModel(nn.Module, ABC):
     """A network with the contract of DESIGN.md: (X-ray, DRR) -> `DualPathwayOutput`.
 
@@ -44,8 +64,11 @@ class SegmentationModel(nn.Module, ABC):
     """Names of the parameters that were frozen for good when the model was built."""
 
     @abstractmethod
-    def forward(self, xray: Tensor, drr: Tensor) -> DualPathwayOutput:
-        """Segment a batch: `xray` and `drr` (B, 1, H, W), standardised per image."""
+    def forward(self, xray: Tensor, drr: Tensor) -> AnyOutput:
+        """Segment a batch: `xray` and `drr` (B, 1, H, W), standardised per image.
+
+        In evaluation it is a `DualPathwayOutput`, whatever the model.
+        """
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters by group: backbone, attention, head; disjoint and complete.

@@ -43,6 +43,7 @@ _CAME_LATER: dict[str, Any] = {
     "loss.segmentation.blob": 0.0,
     "loss.segmentation.boundary": 0.0,
     "loss.segmentation.blob_kind": "dice",
+    "model.deep_supervision": 0,
 }
 
 

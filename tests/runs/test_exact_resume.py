@@ -37,6 +37,7 @@ VARIANTS = {
         "callbacks.early_stopping.monitor=val/attention_min",
     ),
     "on-device": ("data.augment.on_device=true", "data.num_workers=1"),
+    "deep-supervision": ("model.deep_supervision=2", "callbacks.ema.enabled=true"),
     "workers": ("data.num_workers=2", "trainer.check_val_every_n_epoch=2"),
 }
 # Mid-epoch, on the first epoch's last batch (the phase boundary), and past it.
