@@ -69,20 +69,22 @@ def alignment_per_case(
         **_distances(*maps, truth, peak, spacing.to(mask.device)),
         **_saliency(maps[0], truth, peak, moment),
     }
-    positive = moment.high[:, 2] > 0
-    values = {name: torch.where(positive, value, torch.nan) for name, value in values.items()}
+    positive = moment.high[:, 2:] > 0
+    defined = torch.where(positive, torch.stack([*values.values()], 1), torch.nan).unbind(1)
     extremes = (moment.low[:, 0], moment.high[:, 0], moment.std[:, 0])
-    return values | dict(zip(OF_EVERY_CASE, extremes, strict=True))
+    names = (*values, *OF_EVERY_CASE)
+    return dict(zip(names, (*defined, *extremes), strict=True))
 
 
 def _overlaps(attention: Tensor, segmentation: Tensor, truth: Region) -> dict[str, Tensor]:
     """The three overlaps of maps (B, H, W) with the mask and with each other."""
-    attended, predicted = top_decile(attention.flatten(1)), top_decile(segmentation.flatten(1))
-    attended, predicted = attended.view_as(attention), predicted.view_as(attention)
+    attended, predicted = (
+        Region(top_decile(one.flatten(1)).view_as(one)) for one in (attention, segmentation)
+    )
     return {
         "attention_gt_overlap": truth.share_inside(attended),
         "seg_gt_overlap": truth.share_inside(predicted),
-        "attention_seg_overlap": Region(attended).share_inside(predicted),
+        "attention_seg_overlap": attended.share_inside(predicted),
     }
 
 
@@ -90,15 +92,15 @@ def _distances(
     attention: Tensor, segmentation: Tensor, truth: Region, peak: Region, spacing: Tensor
 ) -> dict[str, Tensor]:
     """The three distances, each in pixels at 512 x 512 and in mm; maps (B, H, W)."""
-    centres = [centre_of_mass(attention), centre_of_mass(segmentation)]
-    apart = [centre - centre_of_region(truth) for centre in centres]
-    scales = {"": reference_scale(attention), "_mm": spacing}
-    from_peak = distances_to_mask(peak, truth, list(scales.values()))
+    centres = centre_of_mass([attention, segmentation])
+    scales = torch.stack([reference_scale(attention), spacing])
+    apart = ((centres - centre_of_region(truth))[:, None] * scales).norm(dim=-1)
+    from_peak = distances_to_mask(peak, truth, scales)
     values: dict[str, Tensor] = {}
-    for (unit, scale), pointing in zip(scales.items(), from_peak, strict=True):
-        values["attention_gt_distance" + unit] = (apart[0] * scale).norm(dim=-1)
-        values["seg_gt_distance" + unit] = (apart[1] * scale).norm(dim=-1)
-        values["pointing_game_distance" + unit] = pointing
+    for number, unit in enumerate(("", "_mm")):
+        values["attention_gt_distance" + unit] = apart[0, number]
+        values["seg_gt_distance" + unit] = apart[1, number]
+        values["pointing_game_distance" + unit] = from_peak[number]
     return values
 
 
@@ -109,7 +111,7 @@ def _saliency(
     n_pixels = attention[0].numel()
     total, baseline = moment.mean[:, 0] * n_pixels, moment.mean[:, 2]
     inside = truth.sum(attention)
-    hit = peak.share_inside(truth.mask)
+    hit = peak.share_inside(truth)
     return {
         "pointing_game": torch.where(moment.constant[:, 0], 0.0, hit),
         "energy_inside": inside / torch.where(total == 0, 1.0, total),

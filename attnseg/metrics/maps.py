@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from attnseg.metrics.base import wide
-from attnseg.metrics.regions import Pixels, Region, above, equal, extremes, on_cpu, places
+from attnseg.metrics.regions import Places, Region, above, equal, extremes, on_cpu, places
 
 REFERENCE_SIZE = 512
 """Distances in pixels are given as if every image were 512 x 512."""
 PIECE = 32768
 """Pixels of a map that are looked at together on a CPU."""
+FEW_PAIRS = 1 << 16
+"""Of points, up to which all distances are computed: a tree takes longer to build."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,20 @@ def _central(maps: Sequence[Tensor], region: Region, share: Tensor) -> tuple[Ten
     Around the mean of every 16th row, which is at most four standard deviations off (that of any
     16th of the pixels is); what it is off is put right at the end.
     """
-    near = torch.stack([wide(one[:, ::16].mean((-2, -1))) for one in maps], 1)
-    flat = [one.flatten(1) for one in maps]
+    n_pixels = region.mask[0].numel()
+    near = wide(torch.stack([one[:, ::16].mean((-2, -1)) for one in maps], 1))
+    flat = [one.flatten(1).unbind() for one in maps]
     cases = zip(zip(*flat, strict=True), near, strict=True)
-    products = torch.stack([_products(*case) for case in cases]) / flat[0].shape[-1]
+    products = torch.stack([_products(*case) for case in cases]) / n_pixels
+    off = products[:, -1].clone()
+    off[:, -1] = share
     inside = [region.sum(*one) for one in zip(maps, near.unbind(1), strict=True)]
-    with_region = torch.stack([*inside, wide(region.area)], 1) / flat[0].shape[-1]
-    off = torch.cat([products[:, :-1, -1], share[:, None]], 1)
-    products = torch.cat([products[:, :-1, :-1], with_region[:, :-1, None]], 2)
-    products = torch.cat([products, with_region[:, None]], 1)
-    mean = torch.cat([near, torch.zeros_like(share)[:, None]], 1) + off
-    return mean, products - off[:, :, None] * off[:, None]
+    # The region takes the place of the ones.
+    products[:, -1] = torch.stack([*inside, wide(region.area)], 1) / n_pixels
+    products[:, :-1, -1] = products[:, -1, :-1]
+    covariance = products - off[:, :, None] * off[:, None]
+    off[:, :-1] += near
+    return off, covariance
 
 
 def _products(maps: Sequence[Tensor], near: Tensor) -> Tensor:
@@ -119,15 +125,16 @@ def top_decile(maps: Tensor) -> Tensor:
     return above(maps, bound.unsqueeze(-1))
 
 
-def centre_of_mass(maps: Tensor) -> Tensor:
-    """Centre of mass in pixels, (row, column): maps (..., H, W) >= 0 -> (..., 2).
+def centre_of_mass(maps: Sequence[Tensor]) -> Tensor:
+    """Centres of mass in pixels, (row, column): M maps (B, H, W) >= 0 -> (M, B, 2).
 
     A map without mass says nothing about where to look: its centre is the image's.
     """
-    height, width = maps.shape[-2:]
-    by_row, by_column = wide(maps.sum(-1)), wide(maps.sum(-2))  # a line's sum is safe in float32
-    rows = torch.arange(height, dtype=by_row.dtype, device=maps.device)
-    columns = torch.arange(width, dtype=by_row.dtype, device=maps.device)
+    height, width = maps[0].shape[-2:]
+    # A line's sum is safe in float32.
+    by_row, by_column = (wide(torch.stack([one.sum(axis) for one in maps])) for axis in (-1, -2))
+    rows = torch.arange(height, dtype=by_row.dtype, device=by_row.device)
+    columns = torch.arange(width, dtype=by_row.dtype, device=by_row.device)
     moment = torch.stack([by_row @ rows, by_column @ columns], -1)
     mass = by_row.sum(-1, keepdim=True)
     centre = moment.new_tensor([(height - 1) / 2, (width - 1) / 2])
@@ -137,7 +144,7 @@ def centre_of_mass(maps: Tensor) -> Tensor:
 def centre_of_region(region: Region) -> Tensor:
     """As `centre_of_mass`, of a region: (B, 2)."""
     if not on_cpu(region.mask):
-        return centre_of_mass(region.mask.float())
+        return centre_of_mass([region.mask.float()])[0]
     height, width = region.mask.shape[-2:]
     middle = np.array([(height - 1) / 2, (width - 1) / 2])
     centres = [places(at, width).mean(0) if len(at) else middle for at in region.pixels]
@@ -159,41 +166,33 @@ def peaks(maps: Tensor, high: Tensor, constant: Tensor) -> Region:
     return Region(at_peak)
 
 
-def distances_to_mask(points: Region, mask: Region, scales: Sequence[Tensor]) -> list[Tensor]:
+def distances_to_mask(points: Region, mask: Region, scales: Tensor) -> Tensor:
     """Mean distance from the marked points to the nearest pixel of the mask, per case.
 
     Args:
         points: a case without any gives NaN.
         mask: of the same size.
-        scales: each (B, 2): length of a pixel along rows and columns, in a unit.
+        scales: (U, B, 2) length of a pixel along rows and columns, in each of U units.
 
     Returns:
-        For each unit (B,), 0 for a point in the mask; NaN where the mask is empty or the scale
-        is not known.
+        (U, B), 0 for a point in the mask; NaN where the mask is empty or the scale is not known.
     """
-    along = torch.stack([scale.double().cpu() for scale in scales], 1).numpy()
     width = mask.mask.shape[-1]
-    cases = zip(points.pixels, mask.pixels, along, strict=True)
-    means = [_mean_distances(*case, width) for case in cases]
-    columns = torch.tensor(means, dtype=torch.float64).reshape(-1, len(scales)).unbind(1)
-    return [column.to(wide(mask.area[:0])) for column in columns]
+    pairs = zip(points.pixels, mask.pixels, strict=True)
+    ends = [(places(one, width), places(other, width)) for one, other in pairs]
+    in_units = scales.cpu().double().numpy()
+    means = [[_mean_distance(*case) for case in zip(ends, unit, strict=True)] for unit in in_units]
+    return torch.tensor(means, dtype=torch.float64).to(wide(scales))
 
 
-def _mean_distances(
-    points: Pixels, mask: Pixels, scales: npt.NDArray[np.float64], width: int
-) -> list[float]:
-    """One case of `distances_to_mask`, by k-d trees: peaks are few, and nodules small."""
-    outside = places(np.setdiff1d(points, mask, assume_unique=True), width)
-    inside = places(mask, width)
-
-    def mean(scale: npt.NDArray[np.float64]) -> float:
-        if not len(points) or not len(inside) or not np.isfinite(scale).all():
-            return float("nan")
-        if not len(outside):
-            return 0.0
-        return float(KDTree(inside * scale).query(outside * scale)[0].sum()) / len(points)
-
-    return [mean(scale) for scale in scales]
+def _mean_distance(ends: tuple[Places, Places], scale: npt.NDArray[np.float64]) -> float:
+    """From places (n, 2) to the nearest of others (m, 2)."""
+    points, mask = (places * scale for places in ends)
+    if not len(points) or not len(mask) or not np.isfinite(scale).all():
+        return float("nan")
+    if len(points) * len(mask) <= FEW_PAIRS:  # peaks are few, and nodules small
+        return float(cdist(points, mask).min(1).mean())
+    return float(KDTree(mask).query(points)[0].mean())
 
 
 def reference_scale(maps: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from attnseg.metrics.base import wide
 
 Pixels = npt.NDArray[np.int64]
 """Where pixels are in a flattened map, ascending: (n,)."""
+Places = npt.NDArray[np.int64]
+"""Their rows and columns: (n, 2)."""
 
 
 def on_cpu(maps: Tensor) -> bool:
@@ -67,7 +69,7 @@ class Region:
         """How many pixels each case has: (B,) int64."""
         if not on_cpu(self.mask):
             return self.mask.sum((-2, -1))
-        return torch.tensor([len(at) for at in self.pixels], dtype=torch.int64)
+        return torch.tensor([np.count_nonzero(case) for case in self.mask.numpy()])
 
     def sum(self, values: Tensor, less: Tensor | float = 0.0) -> Tensor:
         """The sum of `values - less` over the region: (B, H, W) -> (B,), wide.
@@ -81,9 +83,13 @@ class Region:
         sums = [(case[at].astype(np.float64) - minus).sum() for case, at, minus in cases]
         return torch.tensor(sums, dtype=torch.float64)
 
-    def share_inside(self, other: Tensor) -> Tensor:
-        """Which share of it is in another, (B, H, W) bool: (B,), 0 where it is empty."""
-        return self.sum(other) / self.area.clamp(min=1)
+    def share_inside(self, other: Region) -> Tensor:
+        """Which share of it is in another: (B,), 0 where it is empty."""
+        if on_cpu(self.mask):
+            both = Region(torch.from_numpy(self.mask.numpy() & other.mask.numpy()))
+        else:
+            both = Region(self.mask & other.mask)
+        return wide(both.area) / self.area.clamp(min=1)
 
 
 def _sum_everywhere(values: Tensor, mask: Tensor, less: Tensor | float) -> Tensor:
@@ -91,6 +97,6 @@ def _sum_everywhere(values: Tensor, mask: Tensor, less: Tensor | float) -> Tenso
     return ((wide(values) - minus) * mask).sum((-2, -1))
 
 
-def places(pixels: Pixels, width: int) -> npt.NDArray[np.int64]:
+def places(pixels: Pixels, width: int) -> Places:
     """Row and column of pixels of a flattened map: (n,) -> (n, 2)."""
     return np.stack(np.divmod(pixels, width), 1)
