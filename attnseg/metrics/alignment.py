@@ -104,9 +104,7 @@ def _distances(
     return values
 
 
-def _saliency(
-    attention: Tensor, truth: Region, peak: Region, moment: Moments
-) -> dict[str, Tensor]:
+def _saliency(attention: Tensor, truth: Region, peak: Region, moment: Moments) -> dict[str, Tensor]:
     """Pointing game, energy, soft IoU and NSS of maps (B, H, W)."""
     n_pixels = attention[0].numel()
     total, baseline = moment.mean[:, 0] * n_pixels, moment.mean[:, 2]
