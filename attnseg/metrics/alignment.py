@@ -16,11 +16,10 @@ from attnseg.metrics.maps import (
     moments,
     peaks,
     reference_scale,
-    share_inside,
     top_decile,
 )
 from attnseg.metrics.names import NEEDS_ATTENTION, OF_EVERY_CASE, OF_SEGMENTATION
-from attnseg.metrics.regions import above, count, equal, sum_inside
+from attnseg.metrics.regions import Region, above
 
 
 def alignment_per_case(
@@ -58,57 +57,61 @@ def alignment_per_case(
         mask, `_mm` where spacing is unknown.
     """
     check_maps(attention, probability, mask)
-    truth = above(mask, 0.5)
-    maps = torch.cat([attention.detach().float(), probability.detach().float()], 1)
-    moment = moments(maps.flatten(2), truth.flatten(1))
+    truth = Region(above(mask[:, 0], 0.5))
+    maps = attention[:, 0].detach().float(), probability[:, 0].detach().float()
+    moment = moments(maps, truth)
+    peak = peaks(maps[0], moment.high[:, 0], moment.constant[:, 0])
     values = {
-        **_overlaps(maps.flatten(2), truth.flatten(1)),
+        **_overlaps(*maps, truth),
         "attention_gt_corr": moment.correlation[:, 0, 2],
         "seg_gt_corr": moment.correlation[:, 1, 2],
         "attention_seg_corr": moment.correlation[:, 0, 1],
-        **_distances(maps, truth[:, 0], moment, spacing.to(maps.device)),
-        **_saliency(maps[:, 0].flatten(1), truth.flatten(1), moment),
+        **_distances(*maps, truth, peak, spacing.to(mask.device)),
+        **_saliency(maps[0], truth, peak, moment),
     }
-    positive = moment.high[:, 2] > 0
-    values = {name: torch.where(positive, value, torch.nan) for name, value in values.items()}
+    positive = moment.high[:, 2:] > 0
+    defined = torch.where(positive, torch.stack([*values.values()], 1), torch.nan).unbind(1)
     extremes = (moment.low[:, 0], moment.high[:, 0], moment.std[:, 0])
-    return values | dict(zip(OF_EVERY_CASE, extremes, strict=True))
+    names = (*values, *OF_EVERY_CASE)
+    return dict(zip(names, (*defined, *extremes), strict=True))
 
 
-def _overlaps(maps: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """The three overlaps of (B, 2, N) attention and probability with the (B, N) mask."""
-    attention, segmentation = top_decile(maps).unbind(1)
+def _overlaps(attention: Tensor, segmentation: Tensor, truth: Region) -> dict[str, Tensor]:
+    """The three overlaps of maps (B, H, W) with the mask and with each other."""
+    attended, predicted = (
+        Region(top_decile(one.flatten(1)).view_as(one)) for one in (attention, segmentation)
+    )
     return {
-        "attention_gt_overlap": share_inside(truth, attention),
-        "seg_gt_overlap": share_inside(truth, segmentation),
-        "attention_seg_overlap": share_inside(attention, segmentation),
+        "attention_gt_overlap": truth.share_inside(attended),
+        "seg_gt_overlap": truth.share_inside(predicted),
+        "attention_seg_overlap": attended.share_inside(predicted),
     }
 
 
-def _distances(maps: Tensor, mask: Tensor, moment: Moments, spacing: Tensor) -> dict[str, Tensor]:
-    """The three distances, each in pixels at 512 x 512 and in mm; `maps` (B, 2, H, W)."""
-    peak = peaks(maps[:, 0], moment.constant[:, 0])
-    attention, segmentation = centre_of_mass(maps).unbind(1)
-    truth = centre_of_region(mask)
-    scales = {"": reference_scale(maps), "_mm": spacing}
-    from_peak = distances_to_mask(peak, mask, list(scales.values()))
+def _distances(
+    attention: Tensor, segmentation: Tensor, truth: Region, peak: Region, spacing: Tensor
+) -> dict[str, Tensor]:
+    """The three distances, each in pixels at 512 x 512 and in mm; maps (B, H, W)."""
+    centres = centre_of_mass([attention, segmentation])
+    scales = torch.stack([reference_scale(attention), spacing])
+    apart = ((centres - centre_of_region(truth))[:, None] * scales).norm(dim=-1)
+    from_peak = distances_to_mask(peak, truth, scales)
     values: dict[str, Tensor] = {}
-    for (unit, scale), pointing in zip(scales.items(), from_peak, strict=True):
-        values["attention_gt_distance" + unit] = ((attention - truth) * scale).norm(dim=-1)
-        values["seg_gt_distance" + unit] = ((segmentation - truth) * scale).norm(dim=-1)
-        values["pointing_game_distance" + unit] = pointing
+    for number, unit in enumerate(("", "_mm")):
+        values["attention_gt_distance" + unit] = apart[0, number]
+        values["seg_gt_distance" + unit] = apart[1, number]
+        values["pointing_game_distance" + unit] = from_peak[number]
     return values
 
 
-def _saliency(attention: Tensor, truth: Tensor, moment: Moments) -> dict[str, Tensor]:
-    """Pointing game, energy, soft IoU and NSS of flat maps (B, N)."""
-    n_pixels = truth.shape[-1]
-    at_peak = equal(attention, attention.amax(-1, keepdim=True))
+def _saliency(attention: Tensor, truth: Region, peak: Region, moment: Moments) -> dict[str, Tensor]:
+    """Pointing game, energy, soft IoU and NSS of maps (B, H, W)."""
+    n_pixels = attention[0].numel()
     total, baseline = moment.mean[:, 0] * n_pixels, moment.mean[:, 2]
-    rows = zip(attention[:, None], truth, strict=True)
-    inside = torch.cat([sum_inside(*row) for row in rows])
+    inside = truth.sum(attention)
+    hit = peak.share_inside(truth)
     return {
-        "pointing_game": torch.where(moment.constant[:, 0], 0.0, share_inside(at_peak, truth)),
+        "pointing_game": torch.where(moment.constant[:, 0], 0.0, hit),
         "energy_inside": inside / torch.where(total == 0, 1.0, total),
         "area_baseline": baseline,
         # With g in {0, 1} and a in [0, 1]: min(a, g) = a g, and max(a, g) = a + g - a g.
@@ -143,7 +146,7 @@ class AlignmentMetrics(MeanOverCases):
         """Add a batch; shapes and units as `alignment_per_case` has them."""
         values = alignment_per_case(attention, probability, mask, spacing)
         self.last = {name: values[name] for name in self.names}
-        positive = count(above(mask, 0.5).flatten(1)) > 0
+        positive = ~values["area_baseline"].isnan()  # defined for every case with a mask
         measured = positive & spacing.to(mask.device).isfinite().all(-1)
         self.add(self.last, _counted(self.names, positive, measured))
         self.n_cases += len(mask)

@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from attnseg.metrics.base import wide
-from attnseg.metrics.regions import above, count, equal, on_cpu, places, sum_inside
+from attnseg.metrics.regions import Places, Region, above, equal, extremes, on_cpu, places
 
 REFERENCE_SIZE = 512
 """Distances in pixels are given as if every image were 512 x 512."""
-PIECE = 16384
+PIECE = 32768
 """Pixels of a map that are looked at together on a CPU."""
+FEW_PAIRS = 1 << 16
+"""Of points, up to which all distances are computed: a tree takes longer to build."""
 
 
 @dataclass(frozen=True)
@@ -47,47 +50,61 @@ class Moments:
         return self.low == self.high
 
 
-def moments(maps: Tensor, region: Tensor) -> Moments:
-    """Moments of (B, M - 1, N) maps and, as the last, of a region (B, N) bool.
+def moments(maps: Sequence[Tensor], region: Region) -> Moments:
+    """Moments of M - 1 maps (B, H, W) each and, as the last, of a region.
 
     Two passes (mean first), so that a nearly flat map keeps digits. Constancy is decided by the
     extremes, never by a rounded variance.
     """
-    low, high = maps.amin(-1), maps.amax(-1)  # aminmax(dim) is 10 times slower on a CPU
-    share = wide(count(region)) / region.shape[-1]
-    cases = [_central(case, inside) for case, inside in zip(maps, region, strict=True)]
-    covariance = torch.stack([products for _, products in cases])
-    # Of a region with itself; with the maps it was summed above.
-    last = torch.cat([covariance[..., -1], (share * (1.0 - share))[:, None]], 1)
-    covariance = torch.cat([covariance, last[:, None]], 1)
-    low = torch.cat([wide(low), wide(share == 1.0)[:, None]], 1)
-    high = torch.cat([wide(high), wide(share > 0.0)[:, None]], 1)
+    share = wide(region.area) / region.mask[0].numel()
+    ends = [*map(extremes, maps), (share == 1.0, share > 0.0)]
+    low, high = (wide(torch.stack(end, 1)) for end in zip(*ends, strict=True))
+    mean, covariance = _central(maps, region, share)
     std = torch.where(low == high, 0.0, covariance.diagonal(dim1=-2, dim2=-1).sqrt())
     inverse = torch.where(std > 0, 1.0 / std, 0.0)
     inverse = torch.where(std.isnan(), torch.nan, inverse)  # a broken map stays visible
     correlation = (covariance * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)).clamp(-1.0, 1.0)
-    mean = torch.cat([torch.stack([mean for mean, _ in cases]), share[:, None]], 1)
     return Moments(low, high, mean, std, correlation)
 
 
-def _central(maps: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
-    """Means (M,) of maps (M, N), and their mean central products with each other and, as the
-    last column, with a region (N,) bool: (M, M + 1); both wide.
+def _central(maps: Sequence[Tensor], region: Region, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (B, M) and covariances (B, M, M), wide, of what `moments` is of.
 
-    Around a mean in single precision, which is only near it; what it is off is put right at the
-    end. In pieces, as wide copies of whole maps would not fit a cache.
+    Around the mean of every 16th row, which is at most four standard deviations off (that of any
+    16th of the pixels is); what it is off is put right at the end.
     """
-    n_pixels = maps.shape[-1]
-    near = wide(maps.mean(-1, keepdim=True))
-    sums, products = near.new_zeros(len(maps)), near.new_zeros(len(maps), len(maps))
-    for values in torch.split(maps, PIECE if on_cpu(maps) else n_pixels, -1):
-        off = values - near
-        sums += off.sum(-1)
+    n_pixels = region.mask[0].numel()
+    near = wide(torch.stack([one[:, ::16].mean((-2, -1)) for one in maps], 1))
+    flat = [one.flatten(1).unbind() for one in maps]
+    cases = zip(zip(*flat, strict=True), near, strict=True)
+    products = torch.stack([_products(*case) for case in cases]) / n_pixels
+    off = products[:, -1].clone()
+    off[:, -1] = share
+    inside = [region.sum(*one) for one in zip(maps, near.unbind(1), strict=True)]
+    # The region takes the place of the ones.
+    products[:, -1] = torch.stack([*inside, wide(region.area)], 1) / n_pixels
+    products[:, :-1, -1] = products[:, -1, :-1]
+    covariance = products - off[:, :, None] * off[:, None]
+    off[:, :-1] += near
+    return off, covariance
+
+
+def _products(maps: Sequence[Tensor], near: Tensor) -> Tensor:
+    """Sums over the pixels of all products of maps (N,) less `near` (M,), and of ones as the last:
+    (M + 1, M + 1), wide.
+
+    On a CPU in pieces, as wide copies of whole maps would not fit a cache; and always in the same
+    memory, as new memory costs as much as what is done in it.
+    """
+    size = PIECE if on_cpu(near) else maps[0].numel()
+    buffer = near.new_ones(len(maps) + 1, min(size, maps[0].numel()))
+    products = near.new_zeros(len(buffer), len(buffer))
+    for piece in zip(*(torch.split(one, size) for one in maps), strict=True):
+        off = buffer[:, : len(piece[0])]
+        for row, values, middle in zip(off, piece, near, strict=False):
+            row.copy_(values).sub_(middle)
         products.addmm_(off, off.T)
-    with_region = sum_inside(maps, region, less=near)
-    off = torch.cat([sums, wide(count(region[None]))]) / n_pixels
-    products = torch.cat([products, with_region[:, None]], 1) / n_pixels
-    return near[:, 0] + off[:-1], products - off[:-1, None] * off
+    return products
 
 
 def top_decile(maps: Tensor) -> Tensor:
@@ -108,85 +125,74 @@ def top_decile(maps: Tensor) -> Tensor:
     return above(maps, bound.unsqueeze(-1))
 
 
-def share_inside(of: Tensor, inside: Tensor) -> Tensor:
-    """|of & inside| / |of|, 0 where `of` is empty: two (B, N) bool -> (B,)."""
-    return wide(count(of & inside)) / count(of).clamp(min=1)
-
-
-def centre_of_mass(maps: Tensor) -> Tensor:
-    """Centre of mass in pixels, (row, column): maps (..., H, W) >= 0 -> (..., 2).
+def centre_of_mass(maps: Sequence[Tensor]) -> Tensor:
+    """Centres of mass in pixels, (row, column): M maps (B, H, W) >= 0 -> (M, B, 2).
 
     A map without mass says nothing about where to look: its centre is the image's.
     """
-    height, width = maps.shape[-2:]
-    by_row, by_column = wide(maps.sum(-1)), wide(maps.sum(-2))  # a line's sum is safe in float32
-    rows = torch.arange(height, dtype=by_row.dtype, device=maps.device)
-    columns = torch.arange(width, dtype=by_row.dtype, device=maps.device)
+    height, width = maps[0].shape[-2:]
+    # A line's sum is safe in float32.
+    by_row, by_column = (wide(torch.stack([one.sum(axis) for one in maps])) for axis in (-1, -2))
+    rows = torch.arange(height, dtype=by_row.dtype, device=by_row.device)
+    columns = torch.arange(width, dtype=by_row.dtype, device=by_row.device)
     moment = torch.stack([by_row @ rows, by_column @ columns], -1)
     mass = by_row.sum(-1, keepdim=True)
     centre = moment.new_tensor([(height - 1) / 2, (width - 1) / 2])
     return torch.where(mass == 0, centre, moment / torch.where(mass == 0, 1.0, mass))
 
 
-def centre_of_region(region: Tensor) -> Tensor:
-    """As `centre_of_mass`, of a region: (B, H, W) bool -> (B, 2)."""
-    if not on_cpu(region):
-        return centre_of_mass(region.float())
-    height, width = region.shape[-2:]
+def centre_of_region(region: Region) -> Tensor:
+    """As `centre_of_mass`, of a region: (B, 2)."""
+    if not on_cpu(region.mask):
+        return centre_of_mass([region.mask.float()])[0]
+    height, width = region.mask.shape[-2:]
     middle = np.array([(height - 1) / 2, (width - 1) / 2])
-    found = [places(case) for case in region.numpy()]
-    return torch.from_numpy(np.stack([at.mean(0) if len(at) else middle for at in found]))
+    centres = [places(at, width).mean(0) if len(at) else middle for at in region.pixels]
+    return torch.from_numpy(np.stack(centres))
 
 
-def peaks(maps: Tensor, constant: Tensor) -> Tensor:
-    """The pixels that share the maximum: maps (B, H, W), constant (B,) -> (B, H, W) bool.
+def peaks(maps: Tensor, high: Tensor, constant: Tensor) -> Region:
+    """The pixels that share the maximum: maps (B, H, W), their maxima and constancy (B,).
 
     A constant map points nowhere: its peak is the middle of the image (the middle pixel, or the
     two or four around the middle), as its centre of mass is.
     """
     height, width = maps.shape[-2:]
-    at_peak = equal(maps, maps.amax((-2, -1), keepdim=True))
+    at_peak = equal(maps, high.to(maps.dtype)[:, None, None])
     rows, columns = (slice((size - 1) // 2, size // 2 + 1) for size in (height, width))
     for case in constant.nonzero()[:, 0].tolist():
         at_peak[case] = False
         at_peak[case, rows, columns] = True
-    return at_peak
+    return Region(at_peak)
 
 
-def distances_to_mask(points: Tensor, mask: Tensor, scales: Sequence[Tensor]) -> list[Tensor]:
+def distances_to_mask(points: Region, mask: Region, scales: Tensor) -> Tensor:
     """Mean distance from the marked points to the nearest pixel of the mask, per case.
 
     Args:
-        points: (B, H, W) bool; a case without any gives NaN.
-        mask: (B, H, W) bool.
-        scales: each (B, 2): length of a pixel along rows and columns, in a unit.
+        points: a case without any gives NaN.
+        mask: of the same size.
+        scales: (U, B, 2) length of a pixel along rows and columns, in each of U units.
 
     Returns:
-        For each unit (B,), 0 for a point in the mask; NaN where the mask is empty or the scale
-        is not known.
+        (U, B), 0 for a point in the mask; NaN where the mask is empty or the scale is not known.
     """
-    along = torch.stack([scale.double().cpu() for scale in scales], 1).numpy()
-    cases = zip(points.cpu().numpy(), mask.cpu().numpy(), along, strict=True)
-    means = [_mean_distances(*case) for case in cases]
-    columns = torch.tensor(means, dtype=torch.float64).reshape(-1, len(scales)).unbind(1)
-    return [column.to(wide(points[:, 0, 0])) for column in columns]
+    width = mask.mask.shape[-1]
+    pairs = zip(points.pixels, mask.pixels, strict=True)
+    ends = [(places(one, width), places(other, width)) for one, other in pairs]
+    in_units = scales.cpu().double().numpy()
+    means = [[_mean_distance(*case) for case in zip(ends, unit, strict=True)] for unit in in_units]
+    return torch.tensor(means, dtype=torch.float64).to(wide(scales))
 
 
-def _mean_distances(
-    points: npt.NDArray[np.bool_], mask: npt.NDArray[np.bool_], scales: npt.NDArray[np.float64]
-) -> list[float]:
-    """One case of `distances_to_mask`, by k-d trees: peaks are few, and nodules small."""
-    at, inside = places(points), places(mask)
-    outside = at[~mask[at[:, 0], at[:, 1]]]
-
-    def mean(scale: npt.NDArray[np.float64]) -> float:
-        if not len(at) or not len(inside) or not np.isfinite(scale).all():
-            return float("nan")
-        if not len(outside):
-            return 0.0
-        return float(KDTree(inside * scale).query(outside * scale)[0].sum()) / len(at)
-
-    return [mean(scale) for scale in scales]
+def _mean_distance(ends: tuple[Places, Places], scale: npt.NDArray[np.float64]) -> float:
+    """From places (n, 2) to the nearest of others (m, 2)."""
+    points, mask = (places * scale for places in ends)
+    if not len(points) or not len(mask) or not np.isfinite(scale).all():
+        return float("nan")
+    if len(points) * len(mask) <= FEW_PAIRS:  # peaks are few, and nodules small
+        return float(cdist(points, mask).min(1).mean())
+    return float(KDTree(mask).query(points)[0].mean())
 
 
 def reference_scale(maps: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnseg.metrics.base import CaseMetric, check_maps, wide
-from attnseg.metrics.regions import above, count, sum_inside
+from attnseg.metrics.regions import Region, above
 
 EPSILON = 1e-7
 
@@ -38,11 +38,9 @@ class OriginalDice(CaseMetric):
         """Add a batch: `probability` and `mask` (B, 1, H, W), and B ids that sort the cases."""
         check_maps(probability, mask)
         assert len(case_ids) == len(mask), f"{len(case_ids)} ids for {len(mask)} cases"
-        maps, truth = probability.detach().flatten(1), above(mask, 0.5).flatten(1)
-        rows = zip(maps[:, None], truth, strict=True)
-        inside = torch.cat([sum_inside(*row) for row in rows])
-        sums = torch.stack([inside, wide(maps).sum(-1), wide(count(truth))], 1)
-        self.append_rows("sums", sums)
+        maps, truth = probability[:, 0].detach(), Region(above(mask[:, 0], 0.5))
+        sums = [truth.sum(maps), wide(maps).sum((-2, -1)), wide(truth.area)]
+        self.append_rows("sums", torch.stack(sums, 1))
         names = torch.stack([_as_bytes(case_id) for case_id in case_ids]).to(mask.device)
         self.append_rows("ids", names)
 

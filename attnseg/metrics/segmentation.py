@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnseg.metrics.base import CaseMetric, check_maps, wide
-from attnseg.metrics.regions import above, count, on_cpu
+from attnseg.metrics.regions import Region, above, on_cpu
 
 Counts = npt.NDArray[np.int64]
 
@@ -56,9 +56,14 @@ def pixel_counts(probability: Tensor, mask: Tensor, thresholds: Tensor) -> tuple
 
 
 def _n_above(values: npt.NDArray[np.float32], limits: npt.NDArray[np.float32]) -> Counts:
-    """How many values are above each limit: NumPy sorts faster than it or torch looks up."""
-    some = np.sort(values[~(values <= limits[0])])  # most pixels are darker than any limit
-    return len(some) - np.searchsorted(some, limits, side="right")
+    """How many values are above each limit: NumPy sorts faster than it or torch looks up.
+
+    NaN is sorted to the end, above every limit.
+    """
+    dark = values <= limits[0]
+    if 2 * np.count_nonzero(dark) > len(values):  # as a trained network's: few are left to sort
+        values = values[np.flatnonzero(~dark)]
+    return len(values) - np.searchsorted(np.sort(values), limits, side="right")
 
 
 class SegmentationMetrics(CaseMetric):
@@ -109,7 +114,7 @@ class SegmentationMetrics(CaseMetric):
         check_maps(probability, mask)
         probability, truth = probability.detach().float(), above(mask, 0.5)
         predicted, true = pixel_counts(probability, truth, self.grid)
-        area = count(truth.flatten(1))
+        area = Region(truth[:, 0]).area
         dice = torch.where(area > 0, wide(2 * true.T) / (predicted.T + area), torch.nan).T
         iou = torch.where(area > 0, wide(true.T) / (predicted.T + area - true.T), torch.nan).T
         positive = area > 0

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
+from attnseg.metrics import maps
 from attnseg.metrics.alignment import AlignmentMetrics, alignment_per_case
-from attnseg.metrics.maps import top_decile
+from attnseg.metrics.maps import distances_to_mask, moments, top_decile
 from attnseg.metrics.names import OF_EVERY_CASE
+from attnseg.metrics.regions import Region
 
 from . import tester
 
@@ -142,6 +144,35 @@ def test_tied_peaks_share_the_point() -> None:
     values = alignment_per_case(attention, attention, mask, torch.ones(1, 2))
     assert float(values["pointing_game"]) == 0.5
     assert float(values["pointing_game_distance_mm"]) == 2.0
+
+
+def test_many_tied_peaks_are_as_far_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pairs of points, and a tree where these are too many."""
+    rng = np.random.default_rng(0)
+    peak, mask = (Region(torch.from_numpy(rng.random((2, 20, 30)) > 0.9)) for _ in range(2))
+    scales = torch.tensor([[[1.0, 2.0], [0.5, 0.7]]])
+    by_pairs = distances_to_mask(peak, mask, scales)
+    monkeypatch.setattr(maps, "FEW_PAIRS", 0)
+    by_tree = distances_to_mask(peak, mask, scales)
+    assert by_pairs.dtype == torch.float64
+    torch.testing.assert_close(by_pairs, by_tree, rtol=1e-12, atol=0)
+
+
+def test_moments_are_those_of_numpy_however_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last piece is shorter; rows left out of the first guess of the mean hold all there is."""
+    monkeypatch.setattr(maps, "PIECE", 64)
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 2, 17, 19)).astype(np.float32)
+    first[:, ::16] = 0
+    truth = rng.random((2, 17, 19)) > 0.8
+    got = moments(
+        [torch.from_numpy(first), torch.from_numpy(second)], Region(torch.from_numpy(truth))
+    )
+    for case in range(2):
+        rows = np.stack([one[case].ravel().astype(np.float64) for one in (first, second, truth)])
+        np.testing.assert_allclose(got.mean[case], rows.mean(1), rtol=1e-14)
+        np.testing.assert_allclose(got.std[case], rows.std(1), rtol=1e-13)
+        np.testing.assert_allclose(got.correlation[case], np.corrcoef(rows), atol=1e-13)
 
 
 def test_negative_cases_count_only_in_the_range() -> None:

@@ -36,6 +36,25 @@ def test_counts_are_those_of_a_loop(probability: np.ndarray, data: st.DataObject
         assert true[:, k].tolist() == (above & g.flatten(1)).sum(1).tolist()
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    values=hnp.arrays(
+        np.float32,
+        st.integers(1, 60),
+        elements=st.one_of(st.floats(0, 1, width=32), ON_GRID, st.just(np.nan)),
+    ),
+    n_dark=st.integers(0, 150),
+)
+def test_dark_pixels_and_nan_change_no_count(values: np.ndarray, n_dark: int) -> None:
+    """Mostly dark or mostly bright, with values at a threshold; NaN is above every one."""
+    grid = torch.tensor(THRESHOLDS)
+    dark = np.full(n_dark, THRESHOLDS[0], dtype=np.float32)
+    p = torch.from_numpy(np.concatenate([dark, values]))[None, None, None]
+    predicted, true = pixel_counts(p, torch.ones_like(p, dtype=torch.bool), grid)
+    wanted = [int((~(p <= threshold)).sum()) for threshold in grid]
+    assert predicted.tolist() == true.tolist() == [wanted]
+
+
 def one_disc(inside: float, outside: float) -> tuple[torch.Tensor, torch.Tensor]:
     mask = torch.from_numpy(tester.blob((16, 16), (8, 8), 3) > 0.5).float()[None, None]
     return torch.where(mask > 0, inside, outside), mask
