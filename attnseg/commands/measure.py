@@ -188,6 +188,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
     }
     if not job.plain:
         about["members"] = [str(member.path) for member in job.members]
+        about["run_ids"] = [member.identity for member in job.members]
         about |= {"tta": config.tta, "mc_dropout": config.mc_dropout, "seed": config.seed}
     write_results(result, job.output_dir, about)
     draw_gallery(job, model, module, result.cases, threshold)

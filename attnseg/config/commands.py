@@ -159,7 +159,7 @@ class ExportConfig(Section):
     output: str | None = None  # null: <run folder>/export/<run name>.<the format's ending>
     format: Literal["safetensors", "exported_program", "onnx"] = "safetensors"
     member: Annotated[int, Field(ge=0)] | None = None  # of an ensemble; null: all
-    half: bool = False  # safetensors: kernels in half precision
+    half: bool = False  # safetensors: parameters in half precision
     threshold: Fraction | None = None  # to write into the file; null: the checkpoint's own
     paths: bool = True  # false: nothing that tells where files lay on this machine
     tolerance: Annotated[float, Field(gt=0.0)] = 1e-4  # largest difference from the model's maps

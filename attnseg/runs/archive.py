@@ -25,15 +25,15 @@ def write_archive(path: Path, models: Sequence[Model], *, half: bool = False) ->
     Args:
         path: the file.
         models: record (what JSON can hold) and weights of each.
-        half: kernels and matrices as float16, half the size and 3 to 4 digits; vectors (biases,
-            norms and their statistics, whose range is wide) stay as they are.
+        half: parameters as float16, half the size and 3 to 4 digits; the running statistics of
+            norms, whose range is wide, stay as they are.
     """
     from safetensors.torch import save
 
     single = len(models) == 1
     record = models[0][0] if single else {_MEMBERS: [record for record, _ in models]}
     tensors = {
-        name if single else f"{index}.{name}": _stored(value, half=half)
+        name if single else f"{index}.{name}": _stored(value, half=half and not _wide(name))
         for index, (_, weights) in enumerate(models)
         for name, value in weights.items()
     }
@@ -41,8 +41,12 @@ def write_archive(path: Path, models: Sequence[Model], *, half: bool = False) ->
     write_atomically(path, lambda stream: stream.write(blob))
 
 
+def _wide(name: str) -> bool:
+    return name.endswith((".running_mean", ".running_var"))
+
+
 def _stored(value: Tensor, *, half: bool) -> Tensor:
-    shrink = half and value.ndim > 1 and value.dtype == torch.float32
+    shrink = half and value.dtype == torch.float32
     # A copy, as safetensors refuses tensors that share memory (tied weights, a member twice).
     return (value.half() if shrink else value.clone()).contiguous()
 

@@ -262,7 +262,7 @@ def export_safetensors(
     Args:
         members: the model, or the ensemble's.
         path: the file to write.
-        half: kernels and matrices in half precision (see `write_archive`).
+        half: parameters in half precision (see `write_archive`).
     """
     import yaml
 
