@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,12 @@ Cases = dict[str, dict[str, str]]
 def cases_of(run: Path, extra: list[str]) -> Cases:
     """The rows of a run's held-out cases, by case id."""
     out = run / "evaluate" / "folds"
-    if not (out / "cases.csv").exists():
+    weights, cases = run / "checkpoints" / "best.ckpt", out / "cases.csv"
+    if not cases.exists() or cases.stat().st_mtime < weights.stat().st_mtime:  # trained since
         words = [f"checkpoint='{run}'", "split=val", f"output_dir='{out}'", "n_pictures=0"]
         if attnseg(["evaluate", *words, "accelerator=cpu", *extra]):
             raise SystemExit(f"{run}: could not be measured")
-    with (out / "cases.csv").open(newline="") as stream:
+    with cases.open(newline="") as stream:
         return {row["case_id"]: row for row in csv.DictReader(stream)}
 
 
@@ -101,14 +103,24 @@ def main() -> None:
     pooled: dict[str, Cases] = defaultdict(dict)
     folds: dict[str, list[int]] = defaultdict(list)
     first: dict[str, Flat] = {}
+    unfinished: list[Path] = []
     for config in (path for root in args.runs for path in sorted(root.glob("*/config.yaml"))):
         settings = yaml.safe_load(config.read_text())
         fold = settings["data"]["split"]["fold"]
-        finished = (config.parent / "report" / "report.html").exists()
-        if finished and fold in (args.folds or [fold]):
+        if not (config.parent / "report" / "report.html").exists():
+            unfinished.append(config.parent)
+        elif fold in (args.folds or [fold]):
             row = row_of(settings, first)
+            if fold in folds[row]:
+                raise SystemExit(f"{config.parent}: fold {fold} of '{row}' is there twice")
             folds[row].append(fold)
             pooled[row] |= cases_of(config.parent, extra)
+    if unfinished:
+        print("left out, not finished:", *unfinished, file=sys.stderr)
+    if not pooled:
+        raise SystemExit(f"no finished run of these folds in {' '.join(map(str, args.runs))}")
+    if args.baseline not in pooled:
+        raise SystemExit(f"--baseline '{args.baseline}': there are {', '.join(map(repr, pooled))}")
     print("| model | folds | positive cases |", " | ".join(METRICS), "|")
     print("|---" * (len(METRICS) + 3) + "|")
     for name, rows in pooled.items():

@@ -41,6 +41,11 @@ def main(argv: Sequence[str]) -> int:
     config = compose_checked("export", arguments, ExportConfig)
     if config.half and config.format != "safetensors":
         raise ConfigError(f"half=true is for format=safetensors, not for format={config.format}")
+    if not config.paths and config.format != "safetensors":
+        raise ConfigError(
+            f"paths=false is for format=safetensors: format={config.format} keeps the source lines "
+            "that each operation came from"
+        )
     suffix = _SUFFIX[config.format]
     if config.output is not None and Path(config.output).suffix != suffix:
         raise ConfigError(
@@ -55,7 +60,8 @@ def main(argv: Sequence[str]) -> int:
     members = load_checkpoints(config.checkpoint)
     if config.member is not None:
         if config.member >= len(members):
-            raise ConfigError(f"member={config.member}: the ensemble's are 0 to {len(members) - 1}")
+            which = f"are 0 to {len(members) - 1}" if len(members) > 1 else "is 0 alone"
+            raise ConfigError(f"member={config.member}: what the checkpoint has {which}")
         members = [members[config.member]]
     if config.threshold is not None:
         members = [replace(member, threshold=config.threshold) for member in members]
@@ -83,10 +89,14 @@ def _export_graph(config: ExportConfig, members: Sequence[LoadedCheckpoint], out
     predictor = predictor_of(members)
     size = grid_of(members)
     if any(member.config.data.size != size for member in members):
-        lines = [f"  - {member.path}: {member.config.data.size} px" for member in members]
-        raise ConfigError(
-            "\n".join([f"format={config.format}: members must share one data.size:", *lines])
+        lines = [
+            f"  - member {number}, {member.path}: {member.config.data.size} px"
+            for number, member in enumerate(members)
+        ]
+        headline = (
+            f"format={config.format}: members must share one data.size; take one by member=N:"
         )
+        raise ConfigError("\n".join([headline, *lines]))
     agreement = export_graph(
         predictor,
         output,

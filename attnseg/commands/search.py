@@ -18,7 +18,7 @@ from attnseg.config import (
     validate,
 )
 from attnseg.errors import ConfigError
-from attnseg.runs.identity import defining_part
+from attnseg.runs.identity import id_part
 from attnseg.runs.sweep.record import SweepRecord
 from attnseg.runs.sweep.search import SearchPlan
 
@@ -41,7 +41,7 @@ def plan(words: Words, command: str) -> SearchPlan:
     keys = {key: hydra_key(key) for key in space}
     keys |= {key: str(each.get_key_element()) for key, each in words.swept.items()}
     parts: dict[str, Any] = {
-        "run": defining_part(config),
+        "run": id_part(config),
         "space": {key: each.model_dump() for key, each in space.items()},
         "objectives": [each.model_dump() for each in config.sweep.objectives],
         "sampler": [config.sweep.sampler, config.sweep.seed, config.sweep.at],

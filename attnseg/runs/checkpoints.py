@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from attnseg.files import write_atomically, write_text
 from attnseg.pretrained import means_pretrained, pretrained_file
 from attnseg.runs.archive import KEY, read_archive, write_archive
 from attnseg.runs.folder import RunFolder
+from attnseg.runs.identity import defining_keys
 from attnseg.runs.preflight import no_such_checkpoint
 
 ENSEMBLE_FILE = "ensemble.txt"  # in a folder: its members, one path a line
 _WEIGHTS = "model."
+_FILES = ("file", "weights", "root", "manifest", "scans_csv")  # of a configuration or data record
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -226,25 +229,23 @@ def _listed(spec: str) -> list[str]:
 def without_paths(member: LoadedCheckpoint) -> LoadedCheckpoint:
     """The checkpoint without what tells where data and runs lay on this machine.
 
-    Of a file of the configuration that must have a value (`data.split.file`) the name is kept.
+    What defines the run is kept, of files that it names their names; the rest (places, loggers,
+    launcher) is as if it had not been given.
     """
-    config = member.config.model_dump(mode="json")
-    bare = _bare(config)
-    split = config["data"]["split"]
-    if split["file"] is not None:
-        bare["data"]["split"]["file"] = Path(split["file"]).name
-    return replace(
-        member, config=validate(bare, TrainConfig), data_record=_bare(member.data_record)
-    )
+    kept = _named(defining_keys(member.config.model_dump(mode="json")))
+    record = _named(member.data_record)
+    return replace(member, config=validate({**kept, "run": {}}, TrainConfig), data_record=record)
 
 
-def _bare(section: Mapping[str, Any]) -> dict[str, Any]:
-    """The section without entries that are a path from a root, a home or a parent folder."""
-    return {
-        key: _bare(value) if isinstance(value, Mapping) else value
-        for key, value in section.items()
-        if not (isinstance(value, str) and _leads_away(value))
-    }
+def _named(tree: Any, key: str = "") -> Any:
+    """The tree with the name alone of every file and folder in it."""
+    if isinstance(tree, Mapping):
+        return {inner: _named(value, inner) for inner, value in tree.items()}
+    if isinstance(tree, list):
+        return [_named(value, key) for value in tree]
+    if isinstance(tree, str) and (key in _FILES or _leads_away(tree)):
+        return re.split(r"[/\\]", tree.rstrip("/\\"))[-1]
+    return tree
 
 
 def _leads_away(text: str) -> bool:

@@ -37,7 +37,7 @@ _FREE: dict[str, tuple[str, ...] | None] = {
 }
 
 # Keys that came when there were runs already. With this value a run is what it was without the
-# key, which is then left out, so that a newer attnseg finds and resumes the runs of an older one.
+# key, which ids leave out then, so that a newer attnseg finds and resumes the runs of an older one.
 _CAME_LATER: dict[str, Any] = {
     "data.augment.on_device": False,
     "loss.segmentation.blob": 0.0,
@@ -53,14 +53,33 @@ def defining_part(config: TrainConfig) -> dict[str, Any]:
 
 
 def defining_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of a config.yaml as it was read, which may lack sections."""
+    """The same of a config.yaml as it was read, which may lack sections, and keys of today."""
     kept = {name: value for name, value in plain.items() if _FREE.get(name, ()) is not None}
     for section, keys in _FREE.items():
         if keys is not None and isinstance(kept.get(section), Mapping):
             kept[section] = {k: v for k, v in kept[section].items() if k not in keys}
     for dotted, neutral in _CAME_LATER.items():
+        kept = _with_default(kept, dotted.split("."), neutral)
+    return kept
+
+
+def id_part(config: TrainConfig) -> dict[str, Any]:
+    """What ids are made of: the defining part without what came later and changes nothing."""
+    kept = defining_part(config)
+    for dotted, neutral in _CAME_LATER.items():
         kept = _without(kept, dotted.split("."), neutral)
     return kept
+
+
+def _with_default(plain: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy with the key at this path, where its section is there."""
+    first, *rest = path
+    if not rest:
+        return {first: value, **plain}
+    inner = plain.get(first)
+    if not isinstance(inner, Mapping):
+        return dict(plain)
+    return {**plain, first: _with_default(inner, rest, value)}
 
 
 def _without(plain: Mapping[str, Any], path: Sequence[str], neutral: Any) -> dict[str, Any]:
@@ -85,7 +104,7 @@ def identified(config: TrainConfig) -> TrainConfig:
 
 def run_identity(config: TrainConfig) -> str:
     """Eight hex digits of a hash over the defining part; the same run has the same identity."""
-    text = json.dumps(defining_part(config), sort_keys=True)
+    text = json.dumps(id_part(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

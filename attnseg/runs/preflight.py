@@ -10,6 +10,7 @@ from pathlib import Path
 from attnseg.config import ManifestDataConfig, PhantomDataConfig, TrainConfig
 from attnseg.errors import CheckpointError, ConfigError
 from attnseg.metrics.names import refuse_unknown
+from attnseg.pretrained import means_pretrained
 
 
 def refuse_missing_paths(config: TrainConfig) -> None:
@@ -65,6 +66,11 @@ def refuse_compiling_without_compiler(config: TrainConfig) -> None:
 def no_such_checkpoint(key: str, spec: str) -> CheckpointError:
     """The error of a path that leads nowhere."""
     weights = " or .safetensors" if key in ("checkpoint", "warmstart") else ""
+    if means_pretrained(spec) and not weights:
+        return CheckpointError(
+            f"{key}={spec}: the package brings weights alone, and no run to go on with; "
+            f"warmstart={spec} starts from them"
+        )
     return CheckpointError(
         f"{key}={spec}: no such file or folder; give a run folder or a .ckpt{weights}"
     )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from attnseg.data.datamodule import AttnSegDataModule
+from attnseg.errors import UserError
 from attnseg.evaluation import evaluate_batches
 from attnseg.models.dual_pathway import DualPathwayModel
 from attnseg.prediction.predictor import trained_model
@@ -38,10 +39,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_AS_WRITTEN)
     parser.add_argument("--root", required=True, help="the LIDC_LDRI folder of the DRRs")
     parser.add_argument("--checkpoint", default="pretrained", help="one model with attention")
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--split", choices=("all", "train", "val", "test"), default="val")
     parser.add_argument("--member", type=int, default=0, help="of an ensemble")
     options = parser.parse_args()
-    checkpoint = load_checkpoints(options.checkpoint)[options.member]
+    members = load_checkpoints(options.checkpoint)
+    if not 0 <= options.member < len(members):
+        raise SystemExit(f"--member {options.member}: there are 0 to {len(members) - 1}")
+    checkpoint = members[options.member]
+    if checkpoint.config.data.name != "lidc_drr":
+        raise SystemExit(f"{options.checkpoint}: was not trained on the DRRs that --root means")
     model = trained_model(checkpoint)
     if not isinstance(model, DualPathwayModel) or model.attention is None or model.fusion is None:
         raise SystemExit(f"{options.checkpoint}: has no attention to replace")
@@ -72,4 +78,7 @@ def main() -> None:
 _AS_WRITTEN = argparse.RawDescriptionHelpFormatter
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(str(error)) from None

@@ -12,14 +12,23 @@ import torch
 import yaml
 
 from attnseg.cli import main
+from attnseg.commands.compose import compose_checked
+from attnseg.config import TrainConfig
 from attnseg.errors import ConfigError
 from attnseg.export import graph
 from attnseg.export.graph import SUFFIX
 from attnseg.models import build_model
 from attnseg.models.output import DualPathwayOutput
 from attnseg.prediction.predictor import Predictor, trained_model
-from attnseg.runs.checkpoints import export_safetensors, load_checkpoint, load_checkpoints
+from attnseg.runs.checkpoints import (
+    LoadedCheckpoint,
+    export_safetensors,
+    load_checkpoint,
+    load_checkpoints,
+    without_paths,
+)
 from attnseg.runs.folder import RunFolder
+from attnseg.runs.identity import run_identity
 from tests.conftest import configure
 from tests.prediction.test_predictor import Pointwise
 
@@ -167,14 +176,22 @@ def test_an_ensemble_is_one_graph_or_one_safetensors(
     assert len(json.loads((tmp_path / "a.pt2.json").read_text())["run_ids"]) == 2
 
 
+def identity_but_for_the_split(checkpoint: LoadedCheckpoint) -> str:
+    split = checkpoint.config.data.split.model_copy(update={"kind": "random", "file": None})
+    data = checkpoint.config.data.model_copy(update={"split": split})
+    return run_identity(checkpoint.config.model_copy(update={"data": data, "warmstart": None}))
+
+
 def test_a_file_for_others_does_not_tell_where_things_lay(
     finished: RunFolder, tmp_path: Path
 ) -> None:
     there = load_checkpoint(str(finished.path))
     split = there.config.data.split.model_copy(update={"kind": "fixed", "file": "/home/me/s.csv"})
     data = there.config.data.model_copy(update={"cache_dir": "~/cache", "split": split})
-    record = {**there.data_record, "source": {"name": "x", "root": "/home/me/drrs", "n": 3}}
-    config = there.config.model_copy(update={"data": data})
+    record = {**there.data_record, "source": {"root": "secret/drrs", "n": 3}, "z": ["/home/me/z"]}
+    logger = there.config.logger
+    logger = logger.model_copy(update={"tags": ["/home/me"], "tracking_uri": "sqlite:////home/me"})
+    config = there.config.model_copy(update={"data": data, "warmstart": "w.ckpt", "logger": logger})
     private, shared = tmp_path / "private.safetensors", tmp_path / "shared.safetensors"
     export_safetensors([replace(there, config=config, data_record=record)], private)
     assert main(["export", f"checkpoint={private}", f"output={shared}", "paths=false"]) == 0
@@ -182,12 +199,29 @@ def test_a_file_for_others_does_not_tell_where_things_lay(
     for text in (shared.with_suffix(".yaml").read_bytes(), shared.read_bytes()):
         assert b"/home/me" not in text
         assert str(finished.path).encode() not in text
-        assert b"~/cache" not in text
-    assert back.data_record == {**there.data_record, "source": {"name": "x", "n": 3}}
+        assert not any(word in text for word in (b'cache"', b"w.ckpt", b"secret", b"sqlite"))
+    changed = {"source": {"root": "drrs", "n": 3}, "z": ["z"]}
+    assert back.data_record == {**there.data_record, **changed}
     assert back.config.data.split.file == "s.csv"
     assert back.config.run.dir is None
+    assert identity_but_for_the_split(back) == identity_but_for_the_split(there)
     assert back.config.model == there.config.model
     assert all(torch.equal(back.weights[name], value) for name, value in there.weights.items())
+
+
+def test_a_pretrained_encoder_keeps_its_file_as_a_name_and_so_its_architecture() -> None:
+    words = ["model=resnet18", "model.encoder.weights=/home/me/r.pth"]
+    config = compose_checked("train", words, TrainConfig)
+    member = LoadedCheckpoint(Path("x"), config, {}, 0.5, "", {}, None)
+    encoder = without_paths(member).config.model.encoder  # type: ignore[union-attr]
+    assert encoder.weights == "r.pth"
+
+
+def test_graphs_tell_their_source_lines(
+    finished: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", f"checkpoint={finished.path}", "format=onnx", "paths=false"]) == 2
+    assert "paths=false is for format=safetensors" in capsys.readouterr().err
 
 
 def test_half_precision_is_for_safetensors(
