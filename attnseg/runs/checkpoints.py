@@ -161,6 +161,11 @@ def load_checkpoint(spec: str, key: str = "checkpoint") -> LoadedCheckpoint:
 
 def _members(path: Path) -> list[LoadedCheckpoint]:
     """The model of a file, or those of an ensemble."""
+    if path.suffix in (".pt2", ".onnx"):
+        raise CheckpointError(
+            f"{path}: a graph, for use without attnseg; give the run folder, .ckpt or .safetensors "
+            "that it was exported from"
+        )
     if path.suffix == ".safetensors":
         return [_loaded(path, record, weights) for record, weights in read_archive(path)]
     content = read_checkpoint(path)

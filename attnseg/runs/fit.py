@@ -43,6 +43,8 @@ from attnseg.runs.slurm import requeue_if_asked
 from attnseg.runs.trainer import build_trainer
 from attnseg.schedules import Schedule
 
+_SHOWN = 4  # parts that a warm start leaves as they are, of which there can be dozens
+
 
 def fit(config: TrainConfig) -> int:
     """Train, from the start or from where this run stopped.
@@ -166,7 +168,9 @@ def _first_weights(config: TrainConfig, module: AttnSegModule) -> dict[str, Any]
     if config.warmstart is None:
         return {}
     record = warm_start(config, module.model)
-    fresh = f"; fresh: {', '.join(record['fresh'])}" if record["fresh"] else ""
+    named, more = record["fresh"][:_SHOWN], len(record["fresh"]) - _SHOWN
+    fresh = f"; fresh: {', '.join(named)}" if named else ""
+    fresh += f" and {more} more (status.json has all)" if more > 0 else ""
     which = f" (the first of its {record['members']} models)" if record["members"] > 1 else ""
     taken = f"{record['taken']} of {record['of']} tensors{fresh}"
     tell(f"warm start from {record['from']}{which}: {taken}")

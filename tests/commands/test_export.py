@@ -56,8 +56,10 @@ def test_the_default_place_is_in_the_run_folder(
 def test_mistakes_are_one_message(
     finished: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "graph.pt2").touch()
     for words, message in (
         ([], "checkpoint is not set"),
+        ([f"checkpoint={tmp_path / 'graph.pt2'}"], "a graph, for use without attnseg"),
         (["checkpoint=/none"], "checkpoint=/none: no such file or folder"),
         ([f"checkpoint={finished.path}", "output=w.pt"], "ends in .safetensors"),
         ([f"checkpoint={finished.path}", "outputs=x"], "did you mean 'output'"),
