@@ -12,7 +12,7 @@ import torch
 from attnseg.cli import main
 from attnseg.models import build_model
 from attnseg.module import AttnSegModule
-from attnseg.runs.checkpoints import load_checkpoint
+from attnseg.runs.checkpoints import load_checkpoint, load_checkpoints
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import read_ledger
@@ -83,11 +83,11 @@ def test_weights_warm_a_model_that_has_the_heads_or_not(
 
 
 def test_the_shipped_weights_fit_as_they_did() -> None:
-    shipped = load_checkpoint("pretrained")
-    assert not any(name.startswith(HEADS) for name in shipped.weights)
-    shipped.load_into(
-        build_model(shipped.config.model, shipped.config.attention, load_weights=False)
-    )
+    for shipped in load_checkpoints("pretrained"):
+        assert not any(name.startswith(HEADS) for name in shipped.weights)
+        shipped.load_into(
+            build_model(shipped.config.model, shipped.config.attention, load_weights=False)
+        )
 
 
 def test_validation_does_not_ask_for_them(

@@ -55,14 +55,14 @@ def test_two_processes_train_and_measure_like_one(variant: tuple[str, ...], tmp_
     for first, second in zip(*rows, strict=True):
         assert first["val/n_cases"] == second["val/n_cases"] == "3.0"
         # AdamW's first steps are all but signs of gradients, and those near 0 are rounding.
-        tolerance = 1e-6 if first["epoch"] == "1" else 2e-4
+        tolerance, of_maps = (1e-6, 1e-4) if first["epoch"] == "1" else (2e-4, 3e-3)
         for column in first:
             expected, got = float_or_zero(first[column]), float_or_zero(second[column])
             if column.startswith(("train/loss", "lr/")):
                 assert math.isclose(expected, got, rel_tol=tolerance), column
                 losses += 1
             elif column.endswith(("_corr", "soft_iou", "attention_std")):
-                assert math.isclose(expected, got, abs_tol=1e-3), column
+                assert math.isclose(expected, got, abs_tol=of_maps), column
     assert losses > 20
 
 
