@@ -50,9 +50,7 @@ class DualPathwayConfig(Section):
     decoder_channels: Positive = 8
     dropout: Fraction = 0.1
     fusion: FusionConfig = FusionConfig()
-    deep_supervision: Annotated[int, Field(ge=0)] = (
-        0  # coarser decoder levels with a loss of their own
-    )
+    deep_supervision: Annotated[int, Field(ge=0)] = 0  # coarser levels with a loss of their own
 
     @field_validator("deep_supervision")
     @classmethod

@@ -19,7 +19,7 @@ from attnseg.files import write_atomically, write_text
 from attnseg.pretrained import means_pretrained, pretrained_file
 from attnseg.runs.archive import KEY, read_archive, write_archive
 from attnseg.runs.folder import RunFolder
-from attnseg.runs.identity import defining_keys
+from attnseg.runs.identity import without_free
 from attnseg.runs.preflight import no_such_checkpoint
 
 ENSEMBLE_FILE = "ensemble.txt"  # in a folder: its members, one path a line
@@ -237,7 +237,7 @@ def without_paths(member: LoadedCheckpoint) -> LoadedCheckpoint:
     What defines the run is kept, of files that it names their names; the rest (places, loggers,
     launcher) is as if it had not been given.
     """
-    kept = _named(defining_keys(member.config.model_dump(mode="json")))
+    kept = _named(without_free(member.config.model_dump(mode="json")))
     record = _named(member.data_record)
     return replace(member, config=validate({**kept, "run": {}}, TrainConfig), data_record=record)
 

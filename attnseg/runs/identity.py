@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attnseg.config import TrainConfig
@@ -54,43 +54,48 @@ def defining_part(config: TrainConfig) -> dict[str, Any]:
 
 def defining_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
     """The same of a config.yaml as it was read, which may lack sections, and keys of today."""
+    return _with_later_keys(
+        without_free(plain), lambda section, key, value: {key: value, **section}
+    )
+
+
+def without_free(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.yaml without what says where the run computes, shows and stores things."""
     kept = {name: value for name, value in plain.items() if _FREE.get(name, ()) is not None}
     for section, keys in _FREE.items():
         if keys is not None and isinstance(kept.get(section), Mapping):
             kept[section] = {k: v for k, v in kept[section].items() if k not in keys}
-    for dotted, neutral in _CAME_LATER.items():
-        kept = _with_default(kept, dotted.split("."), neutral)
     return kept
 
 
 def id_part(config: TrainConfig) -> dict[str, Any]:
     """What ids are made of: the defining part without what came later and changes nothing."""
-    kept = defining_part(config)
+    return _with_later_keys(
+        defining_part(config),
+        lambda section, key, value: {k: v for k, v in section.items() if k != key or v != value},
+    )
+
+
+_Change = Callable[[Mapping[str, Any], str, Any], dict[str, Any]]
+
+
+def _with_later_keys(plain: dict[str, Any], change: _Change) -> dict[str, Any]:
+    """A copy in which the section of each key that came later is changed, where it is there."""
     for dotted, neutral in _CAME_LATER.items():
-        kept = _without(kept, dotted.split("."), neutral)
-    return kept
+        plain = _changed(plain, dotted.split("."), neutral, change)
+    return plain
 
 
-def _with_default(plain: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
-    """A copy with the key at this path, where its section is there."""
+def _changed(
+    plain: Mapping[str, Any], path: Sequence[str], neutral: Any, change: _Change
+) -> dict[str, Any]:
     first, *rest = path
     if not rest:
-        return {first: value, **plain}
+        return change(plain, first, neutral)
     inner = plain.get(first)
     if not isinstance(inner, Mapping):
         return dict(plain)
-    return {**plain, first: _with_default(inner, rest, value)}
-
-
-def _without(plain: Mapping[str, Any], path: Sequence[str], neutral: Any) -> dict[str, Any]:
-    """A copy without the key at this path where it has the neutral value."""
-    first, *rest = path
-    if not rest:
-        return {k: v for k, v in plain.items() if k != first or v != neutral}
-    inner = plain.get(first)
-    if not isinstance(inner, Mapping):
-        return dict(plain)
-    return {**plain, first: _without(inner, rest, neutral)}
+    return {**plain, first: _changed(inner, rest, neutral, change)}
 
 
 def identified(config: TrainConfig) -> TrainConfig:

@@ -219,6 +219,13 @@ def test_a_pretrained_encoder_keeps_its_file_as_a_name_and_so_its_architecture()
     assert encoder.weights == "r.pth"
 
 
+@pytest.mark.parametrize("words", [["model=unet", "attention=none"], ["model=original"]])
+def test_every_kind_of_model_can_be_given_to_others(words: list[str]) -> None:
+    config = compose_checked("train", words, TrainConfig)
+    member = LoadedCheckpoint(Path("x"), config, {}, 0.5, "", {}, None)
+    assert without_paths(member).config.model == config.model
+
+
 def test_graphs_tell_their_source_lines(
     finished: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
