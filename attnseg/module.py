@@ -60,7 +60,7 @@ class AttnSegModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step: named loss terms under the epoch's weights, adaptive multipliers included."""
-        seed_step(self.config.seed, self.current_epoch, batch_idx)
+        seed_step(self.config.seed, self.current_epoch, batch_idx, self.device)
         return self._step(batch, learn=True)["total"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

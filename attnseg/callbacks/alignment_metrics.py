@@ -7,12 +7,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
 from attnseg.callbacks.distributed import own_part
-from attnseg.metrics.alignment import AlignmentMetrics
-from attnseg.metrics.collection import ValidationMetrics
-from attnseg.metrics.segmentation import SegmentationMetrics
+from attnseg.metrics.collection import TrainingMetrics, ValidationMetrics
 from attnseg.processes import gather_from_ranks
 
 
@@ -27,7 +25,7 @@ class AlignmentMetricsCallback(pl.Callback):
         every_n_steps: measure every n-th training batch of an epoch, the first one included.
     """
 
-    train: MetricCollection
+    train: TrainingMetrics
     val: ValidationMetrics
 
     def __init__(self, every_n_steps: int = 1) -> None:
@@ -37,11 +35,7 @@ class AlignmentMetricsCallback(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         """Build the metrics that the model can have."""
         has_attention = pl_module.model.has_attention
-        parts: dict[str, Metric | MetricCollection] = {
-            "alignment": AlignmentMetrics(has_attention=has_attention),
-            "segmentation": SegmentationMetrics(),
-        }
-        self.train = MetricCollection(parts, compute_groups=False)
+        self.train = TrainingMetrics(has_attention=has_attention)
         self.val = ValidationMetrics(has_attention=has_attention)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:

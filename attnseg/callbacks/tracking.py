@@ -14,7 +14,9 @@ from attnseg.callbacks.monitoring import better, monitored
 from attnseg.config import LoggerConfig
 from attnseg.loggers.described import described
 from attnseg.loggers.media import append_step, cases_csv, steps_file, write_cases
-from attnseg.metrics.segmentation import THRESHOLDS, pixel_counts
+from attnseg.metrics.regions import Region
+from attnseg.metrics.segmentation import THRESHOLDS
+from attnseg.metrics.values import RankedMap
 from attnseg.processes import gather_from_ranks
 from attnseg.runs.folder import RunFolder
 
@@ -120,6 +122,7 @@ def _is_best(trainer: pl.Trainer, pl_module: Any) -> bool:
 def _dice(probability: Tensor, mask: Tensor) -> Tensor:
     """Dice of each case at each of THRESHOLDS, (B, K); NaN for an empty mask."""
     grid = torch.tensor(THRESHOLDS, dtype=torch.float32, device=probability.device)
-    predicted, true = pixel_counts(probability, mask, grid)
-    area = mask.flatten(1).sum(-1, keepdim=True)
+    truth = Region(mask[:, 0])
+    predicted, true = RankedMap(probability[:, 0]).n_above(grid, truth)
+    area = truth.area[:, None]
     return torch.where(area > 0, 2.0 * true / (predicted + area), torch.nan)

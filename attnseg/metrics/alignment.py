@@ -16,14 +16,18 @@ from attnseg.metrics.maps import (
     moments,
     peaks,
     reference_scale,
-    top_decile,
 )
 from attnseg.metrics.names import NEEDS_ATTENTION, OF_EVERY_CASE, OF_SEGMENTATION
-from attnseg.metrics.regions import Region, above
+from attnseg.metrics.regions import Region
+from attnseg.metrics.values import Map, Prepared
 
 
 def alignment_per_case(
-    attention: Tensor, probability: Tensor, mask: Tensor, spacing: Tensor
+    attention: Tensor,
+    probability: Tensor,
+    mask: Tensor,
+    spacing: Tensor,
+    prepared: Prepared | None = None,
 ) -> dict[str, Tensor]:
     """Every alignment measure of every case of a batch.
 
@@ -51,23 +55,26 @@ def alignment_per_case(
         probability: (B, 1, H, W) in [0, 1], of the predicted mask.
         mask: (B, 1, H, W) ground truth, 0 or 1.
         spacing: (B, 2) mm per pixel at this size, row then column; NaN where unknown.
+        prepared: what other metrics of the same batch look at, too.
 
     Returns:
         name -> (B,). NaN where a measure has no meaning: all but `OF_EVERY_CASE` for an empty
         mask, `_mm` where spacing is unknown.
     """
     check_maps(attention, probability, mask)
-    truth = Region(above(mask[:, 0], 0.5))
-    maps = attention[:, 0].detach().float(), probability[:, 0].detach().float()
+    prepared = prepared or Prepared(probability, mask)
+    truth = prepared.truth
+    maps = Map(attention[:, 0]), prepared.probability
+    attended, predicted = (one.values for one in maps)
     moment = moments(maps, truth)
-    peak = peaks(maps[0], moment.high[:, 0], moment.constant[:, 0])
+    peak = peaks(attended, moment.high[:, 0], moment.constant[:, 0])
     values = {
         **_overlaps(*maps, truth),
         "attention_gt_corr": moment.correlation[:, 0, 2],
         "seg_gt_corr": moment.correlation[:, 1, 2],
         "attention_seg_corr": moment.correlation[:, 0, 1],
-        **_distances(*maps, truth, peak, spacing.to(mask.device)),
-        **_saliency(maps[0], truth, peak, moment),
+        **_distances(attended, predicted, truth, peak, spacing.to(mask.device)),
+        **_saliency(attended, truth, peak, moment),
     }
     positive = moment.high[:, 2:] > 0
     defined = torch.where(positive, torch.stack([*values.values()], 1), torch.nan).unbind(1)
@@ -76,11 +83,9 @@ def alignment_per_case(
     return dict(zip(names, (*defined, *extremes), strict=True))
 
 
-def _overlaps(attention: Tensor, segmentation: Tensor, truth: Region) -> dict[str, Tensor]:
-    """The three overlaps of maps (B, H, W) with the mask and with each other."""
-    attended, predicted = (
-        Region(top_decile(one.flatten(1)).view_as(one)) for one in (attention, segmentation)
-    )
+def _overlaps(attention: Map, segmentation: Map, truth: Region) -> dict[str, Tensor]:
+    """The three overlaps of maps with the mask and with each other."""
+    attended, predicted = attention.top_decile, segmentation.top_decile
     return {
         "attention_gt_overlap": truth.share_inside(attended),
         "seg_gt_overlap": truth.share_inside(predicted),
@@ -142,9 +147,16 @@ class AlignmentMetrics(MeanOverCases):
         for name in ("n_cases", "n_positive", "n_with_spacing"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, attention: Tensor, probability: Tensor, mask: Tensor, spacing: Tensor) -> None:
+    def update(
+        self,
+        attention: Tensor,
+        probability: Tensor,
+        mask: Tensor,
+        spacing: Tensor,
+        prepared: Prepared | None = None,
+    ) -> None:
         """Add a batch; shapes and units as `alignment_per_case` has them."""
-        values = alignment_per_case(attention, probability, mask, spacing)
+        values = alignment_per_case(attention, probability, mask, spacing, prepared)
         self.last = {name: values[name] for name in self.names}
         positive = ~values["area_baseline"].isnan()  # defined for every case with a mask
         measured = positive & spacing.to(mask.device).isfinite().all(-1)

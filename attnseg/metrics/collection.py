@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 from torchmetrics import MetricCollection
@@ -13,9 +13,61 @@ from attnseg.metrics.froc import LesionMetrics
 from attnseg.metrics.original import OriginalDice
 from attnseg.metrics.segmentation import NEUTRAL_THRESHOLD, SegmentationMetrics
 from attnseg.metrics.surface import SurfaceMetrics
+from attnseg.metrics.values import Prepared
 
 
-class ValidationMetrics(MetricCollection):
+class CaseMetrics(MetricCollection):
+    """Metrics over cases behind one `update`, which looks once at what several of them need."""
+
+    def __init__(self, metrics: Mapping[str, CaseMetric]) -> None:
+        super().__init__(dict(metrics), compute_groups=False)
+
+    def update(  # type: ignore[override]  # what every metric's update asks for, by name
+        self,
+        attention: Tensor,
+        probability: Tensor,
+        mask: Tensor,
+        spacing: Tensor,
+        case_ids: Sequence[str],
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            attention: (B, 1, H, W) in [0, 1].
+            probability: (B, 1, H, W) in [0, 1], of the predicted mask, from float32 logits
+                (bfloat16 would tie most pixels).
+            mask: (B, 1, H, W) ground truth, 0 or 1.
+            spacing: (B, 2) mm per pixel at this size, row then column; NaN where unknown.
+            case_ids: B ids, unique over the epoch.
+        """
+        super().update(
+            attention=attention,
+            probability=probability,
+            mask=mask,
+            spacing=spacing,
+            case_ids=case_ids,
+            prepared=Prepared(probability, mask),
+        )
+
+    def compute(self) -> dict[str, float]:
+        """Every metric by its name; a float or (names in n_...) an int, NaN where undefined."""
+        values: dict[str, float] = super().compute()
+        return values
+
+
+class TrainingMetrics(CaseMetrics):
+    """What is cheap enough for training batches: alignment, and Dice at the best threshold."""
+
+    def __init__(self, *, has_attention: bool = True) -> None:
+        super().__init__(
+            {
+                "alignment": AlignmentMetrics(has_attention=has_attention),
+                "segmentation": SegmentationMetrics(),
+            }
+        )
+
+
+class ValidationMetrics(CaseMetrics):
     """Every metric of a validation epoch, or of an evaluation.
 
     The same object serves both: during training no threshold is known, so Dice and IoU are
@@ -51,33 +103,7 @@ class ValidationMetrics(MetricCollection):
             metrics["surface"] = SurfaceMetrics(operating)
         if lesions:
             metrics["lesions"] = LesionMetrics(operating)
-        super().__init__(dict(metrics), compute_groups=False)
-
-    def update(  # type: ignore[override]  # what every metric's update asks for, by name
-        self,
-        attention: Tensor,
-        probability: Tensor,
-        mask: Tensor,
-        spacing: Tensor,
-        case_ids: Sequence[str],
-    ) -> None:
-        """Add a batch.
-
-        Args:
-            attention: (B, 1, H, W) in [0, 1].
-            probability: (B, 1, H, W) in [0, 1], of the predicted mask, from float32 logits
-                (bfloat16 would tie most pixels).
-            mask: (B, 1, H, W) ground truth, 0 or 1.
-            spacing: (B, 2) mm per pixel at this size, row then column; NaN where unknown.
-            case_ids: B ids, unique over the epoch.
-        """
-        super().update(
-            attention=attention,
-            probability=probability,
-            mask=mask,
-            spacing=spacing,
-            case_ids=case_ids,
-        )
+        super().__init__(metrics)
 
     def last(self) -> list[dict[str, float]]:
         """Every per-case value of the last batch, a dict a case; NaN where it has no meaning."""
@@ -86,8 +112,3 @@ class ValidationMetrics(MetricCollection):
             assert isinstance(metric, CaseMetric)
             columns |= {name: values.tolist() for name, values in metric.last.items()}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-    def compute(self) -> dict[str, float]:
-        """Every metric by its name; a float or (names in n_...) an int, NaN where undefined."""
-        values: dict[str, float] = super().compute()
-        return values

@@ -16,7 +16,8 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from attnseg.metrics.base import wide
-from attnseg.metrics.regions import Places, Region, above, equal, extremes, on_cpu, places
+from attnseg.metrics.regions import Places, Region, equal, on_cpu, places
+from attnseg.metrics.values import Map
 
 REFERENCE_SIZE = 512
 """Distances in pixels are given as if every image were 512 x 512."""
@@ -50,16 +51,16 @@ class Moments:
         return self.low == self.high
 
 
-def moments(maps: Sequence[Tensor], region: Region) -> Moments:
-    """Moments of M - 1 maps (B, H, W) each and, as the last, of a region.
+def moments(maps: Sequence[Map], region: Region) -> Moments:
+    """Moments of M - 1 maps and, as the last, of a region.
 
     Two passes (mean first), so that a nearly flat map keeps digits. Constancy is decided by the
     extremes, never by a rounded variance.
     """
     share = wide(region.area) / region.mask[0].numel()
-    ends = [*map(extremes, maps), (share == 1.0, share > 0.0)]
+    ends = [*(one.ends for one in maps), (share == 1.0, share > 0.0)]
     low, high = (wide(torch.stack(end, 1)) for end in zip(*ends, strict=True))
-    mean, covariance = _central(maps, region, share)
+    mean, covariance = _central([one.values for one in maps], region, share)
     std = torch.where(low == high, 0.0, covariance.diagonal(dim1=-2, dim2=-1).sqrt())
     inverse = torch.where(std > 0, 1.0 / std, 0.0)
     inverse = torch.where(std.isnan(), torch.nan, inverse)  # a broken map stays visible
@@ -101,28 +102,11 @@ def _products(maps: Sequence[Tensor], near: Tensor) -> Tensor:
     products = near.new_zeros(len(buffer), len(buffer))
     for piece in zip(*(torch.split(one, size) for one in maps), strict=True):
         off = buffer[:, : len(piece[0])]
-        for row, values, middle in zip(off, piece, near, strict=False):
-            row.copy_(values).sub_(middle)
+        for row, values in zip(off, piece, strict=False):
+            row.copy_(values)
+        off[:-1].sub_(near[:, None])
         products.addmm_(off, off.T)
     return products
-
-
-def top_decile(maps: Tensor) -> Tensor:
-    """The pixels strictly above the 90th percentile: maps (..., N) -> bool.
-
-    The percentile is NumPy's, linearly interpolated between the order statistics k and k + 1,
-    k = floor(0.9 (N - 1)). It never reaches a k + 1 that differs from k, so the pixels above it
-    are exactly those above order statistic k: no interpolation, and no rounding. Ties can leave
-    fewer than a tenth of the pixels, a constant map none.
-    """
-    n = maps.shape[-1]
-    k = 9 * (n - 1) // 10
-    if on_cpu(maps):  # NumPy's selection is about 8 times faster than kthvalue
-        partitioned = np.partition(maps.detach().numpy(), k, axis=-1)
-        bound = torch.from_numpy(np.ascontiguousarray(partitioned[..., k]))
-    else:  # kthvalue is refused on CUDA where deterministic algorithms are asked for
-        bound = maps.topk(n - k, dim=-1, sorted=False).values.amin(-1)
-    return above(maps, bound.unsqueeze(-1))
 
 
 def centre_of_mass(maps: Sequence[Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attnseg.metrics.base import CaseMetric, check_maps, wide
-from attnseg.metrics.regions import Region, above
+from attnseg.metrics.values import Prepared
 
 EPSILON = 1e-7
 
@@ -34,11 +34,18 @@ class OriginalDice(CaseMetric):
         self.add_rows("ids", _ID_BYTES, torch.uint8)
         self.add_rows("sums", 3, torch.float64)
 
-    def update(self, probability: Tensor, mask: Tensor, case_ids: Sequence[str]) -> None:
+    def update(
+        self,
+        probability: Tensor,
+        mask: Tensor,
+        case_ids: Sequence[str],
+        prepared: Prepared | None = None,
+    ) -> None:
         """Add a batch: `probability` and `mask` (B, 1, H, W), and B ids that sort the cases."""
         check_maps(probability, mask)
         assert len(case_ids) == len(mask), f"{len(case_ids)} ids for {len(mask)} cases"
-        maps, truth = probability[:, 0].detach(), Region(above(mask[:, 0], 0.5))
+        prepared = prepared or Prepared(probability, mask)
+        maps, truth = prepared.probability.values, prepared.truth
         sums = [truth.sum(maps), wide(maps).sum((-2, -1)), wide(truth.area)]
         self.append_rows("sums", torch.stack(sums, 1))
         names = torch.stack([_as_bytes(case_id) for case_id in case_ids]).to(mask.device)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from attnseg.metrics.base import CaseMetric, check_maps, wide
-from attnseg.metrics.regions import Region, above, on_cpu
-
-Counts = npt.NDArray[np.int64]
+from attnseg.metrics.values import Prepared
 
 THRESHOLDS = (
     *(0.001, 0.002, 0.005, 0.01),
@@ -22,48 +18,6 @@ THRESHOLDS = (
 NEUTRAL_THRESHOLD = 0.5
 
 _TIE = 1e-9  # mean Dice closer than this is the same: sums over processes differ in the last bit
-
-
-def pixel_counts(probability: Tensor, mask: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
-    """Predicted and correctly predicted pixels of each case at each threshold.
-
-    A pixel is predicted where its probability is strictly above the threshold. One histogram
-    serves all thresholds.
-
-    Args:
-        probability: (B, 1, H, W) float.
-        mask: (B, 1, H, W) bool.
-        thresholds: (K,) float32, ascending.
-
-    Returns:
-        predicted (B, K) and true positive (B, K) pixel counts, int64.
-    """
-    if on_cpu(probability):
-        limits = thresholds.numpy()
-        cases = zip(probability.flatten(1).numpy(), mask.flatten(1).numpy(), strict=True)
-        pairs = [(_n_above(p, limits), _n_above(p[np.flatnonzero(y)], limits)) for p, y in cases]
-        stacked = torch.from_numpy(np.array(pairs, dtype=np.int64).reshape(-1, 2, len(limits)))
-        return stacked[:, 0], stacked[:, 1]
-    n_cases, n_bins = len(mask), len(thresholds) + 1
-    case = torch.arange(n_cases, device=mask.device)[:, None]
-    # bucketize counts the thresholds strictly below a value: the pixel is predicted at those.
-    below = torch.bucketize(probability.flatten(1), thresholds)
-    cell = below + n_bins * (mask.flatten(1) + 2 * case)
-    histogram = torch.bincount(cell.flatten(), minlength=2 * n_bins * n_cases)
-    histogram = histogram.view(n_cases, 2, n_bins)
-    higher = histogram.flip(-1).cumsum(-1).flip(-1)[..., 1:]
-    return higher.sum(1), higher[:, 1]
-
-
-def _n_above(values: npt.NDArray[np.float32], limits: npt.NDArray[np.float32]) -> Counts:
-    """How many values are above each limit: NumPy sorts faster than it or torch looks up.
-
-    NaN is sorted to the end, above every limit.
-    """
-    dark = values <= limits[0]
-    if 2 * np.count_nonzero(dark) > len(values):  # as a trained network's: few are left to sort
-        values = values[np.flatnonzero(~dark)]
-    return len(values) - np.searchsorted(np.sort(values), limits, side="right")
 
 
 class SegmentationMetrics(CaseMetric):
@@ -109,12 +63,12 @@ class SegmentationMetrics(CaseMetric):
         for name in ("n_mask_pixels", "n_positive", "n_negative"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, probability: Tensor, mask: Tensor) -> None:
+    def update(self, probability: Tensor, mask: Tensor, prepared: Prepared | None = None) -> None:
         """Add a batch: `probability` in [0, 1] and `mask` 0/1, both (B, 1, H, W)."""
         check_maps(probability, mask)
-        probability, truth = probability.detach().float(), above(mask, 0.5)
-        predicted, true = pixel_counts(probability, truth, self.grid)
-        area = Region(truth[:, 0]).area
+        prepared = prepared or Prepared(probability, mask)
+        predicted, true = prepared.probability.n_above(self.grid, prepared.truth)
+        area = prepared.truth.area
         dice = torch.where(area > 0, wide(2 * true.T) / (predicted.T + area), torch.nan).T
         iou = torch.where(area > 0, wide(true.T) / (predicted.T + area - true.T), torch.nan).T
         positive = area > 0
@@ -126,7 +80,7 @@ class SegmentationMetrics(CaseMetric):
         self.n_mask_pixels += area.sum()
         self.n_positive += positive.sum()
         self.n_negative += (~positive).sum()
-        self.last = {"n_mask_pixels": area, "probability_max": probability.flatten(1).amax(-1)}
+        self.last = {"n_mask_pixels": area, "probability_max": prepared.probability.ends[1]}
         if self.threshold is not None:
             at = self.thresholds.index(self.threshold)
             self.last |= {

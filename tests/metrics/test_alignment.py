@@ -12,9 +12,10 @@ from torch import Tensor
 
 from attnseg.metrics import maps
 from attnseg.metrics.alignment import AlignmentMetrics, alignment_per_case
-from attnseg.metrics.maps import distances_to_mask, moments, top_decile
+from attnseg.metrics.maps import distances_to_mask, moments
 from attnseg.metrics.names import OF_EVERY_CASE
 from attnseg.metrics.regions import Region
+from attnseg.metrics.values import Map, RankedMap
 
 from . import tester
 
@@ -95,20 +96,6 @@ def test_perfect_attention(
             assert float(value) == pytest.approx(0.0, abs=1e-4), name
 
 
-@settings(max_examples=80, deadline=None)
-@given(values=hnp.arrays(np.float32, st.integers(1, 300), elements=VALUES))
-def test_top_decile_is_what_lies_above_numpys_percentile(values: np.ndarray) -> None:
-    wanted = values > np.percentile(values.astype(np.float64), 90)
-    np.testing.assert_array_equal(top_decile(torch.from_numpy(values)[None])[0].numpy(), wanted)
-
-
-def test_top_decile_at_every_remainder_of_the_size() -> None:
-    for n in range(1, 132):  # where 0.9 (n - 1) is whole, the percentile is a value itself
-        values = np.random.default_rng(n).permutation(n).astype(np.float32)
-        wanted = values > np.percentile(values, 90)
-        np.testing.assert_array_equal(top_decile(torch.from_numpy(values)[None])[0], wanted)
-
-
 @pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
 def test_a_constant_map_scores_nothing(level: float) -> None:
     mask = torch.zeros(1, 1, 16, 16)
@@ -166,7 +153,8 @@ def test_moments_are_those_of_numpy_however_many_pieces(monkeypatch: pytest.Monk
     first[:, ::16] = 0
     truth = rng.random((2, 17, 19)) > 0.8
     got = moments(
-        [torch.from_numpy(first), torch.from_numpy(second)], Region(torch.from_numpy(truth))
+        [Map(torch.from_numpy(first)), RankedMap(torch.from_numpy(second))],
+        Region(torch.from_numpy(truth)),
     )
     for case in range(2):
         rows = np.stack([one[case].ravel().astype(np.float64) for one in (first, second, truth)])

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from attnseg.metrics import maps, regions, segmentation
+from attnseg.metrics import maps, regions, values
 
 from . import tester
 
@@ -20,7 +20,7 @@ def test_both_ways_agree_on_every_metric(monkeypatch: pytest.MonkeyPatch) -> Non
         calls.append(tensor)
         return False
 
-    for module in (regions, maps, segmentation):
+    for module in (regions, maps, values):
         monkeypatch.setattr(module, "on_cpu", elsewhere)
     by_torch = tester.run(cases, threshold=0.4)
     assert calls

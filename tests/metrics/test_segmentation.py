@@ -2,57 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from attnseg.metrics.segmentation import THRESHOLDS, SegmentationMetrics, pixel_counts
+from attnseg.metrics.segmentation import SegmentationMetrics
 
 from . import tester
-
-ON_GRID = st.sampled_from([float(np.float32(t)) for t in THRESHOLDS])
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    probability=hnp.arrays(
-        np.float32,
-        st.tuples(st.integers(1, 3), st.just(1), st.integers(1, 6), st.integers(1, 6)),
-        elements=st.one_of(st.floats(0, 1, width=32), ON_GRID),
-    ),
-    data=st.data(),
-)
-def test_counts_are_those_of_a_loop(probability: np.ndarray, data: st.DataObject) -> None:
-    mask = data.draw(hnp.arrays(np.bool_, probability.shape))
-    grid = torch.tensor(THRESHOLDS)
-    p, g = torch.from_numpy(probability), torch.from_numpy(mask)
-    predicted, true = pixel_counts(p, g, grid)
-    for k, threshold in enumerate(grid):
-        above = (p > threshold).flatten(1)
-        assert predicted[:, k].tolist() == above.sum(1).tolist()
-        assert true[:, k].tolist() == (above & g.flatten(1)).sum(1).tolist()
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    values=hnp.arrays(
-        np.float32,
-        st.integers(1, 60),
-        elements=st.one_of(st.floats(0, 1, width=32), ON_GRID, st.just(np.nan)),
-    ),
-    n_dark=st.integers(0, 150),
-)
-def test_dark_pixels_and_nan_change_no_count(values: np.ndarray, n_dark: int) -> None:
-    """Mostly dark or mostly bright, with values at a threshold; NaN is above every one."""
-    grid = torch.tensor(THRESHOLDS)
-    dark = np.full(n_dark, THRESHOLDS[0], dtype=np.float32)
-    p = torch.from_numpy(np.concatenate([dark, values]))[None, None, None]
-    predicted, true = pixel_counts(p, torch.ones_like(p, dtype=torch.bool), grid)
-    wanted = [int((~(p <= threshold)).sum()) for threshold in grid]
-    assert predicted.tolist() == true.tolist() == [wanted]
 
 
 def one_disc(inside: float, outside: float) -> tuple[torch.Tensor, torch.Tensor]:
