@@ -12,7 +12,7 @@ import torch
 from attnseg.cli import main
 from attnseg.models import build_model
 from attnseg.module import AttnSegModule
-from attnseg.runs.checkpoints import load_checkpoint, load_checkpoints
+from attnseg.runs.checkpoints import load_checkpoints
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import read_ledger
@@ -45,7 +45,7 @@ def test_the_ledger_has_the_coarser_levels_of_training(deep: RunFolder) -> None:
 
 def test_the_heads_have_learned(deep: RunFolder) -> None:
     first = AttnSegModule(configure(deep.path, DEEP)).model.state_dict()
-    last = load_checkpoint(str(deep.last)).weights
+    last = load_checkpoints(str(deep.last))[0].weights
     heads = [name for name in last if name.startswith(HEADS)]
     assert len(heads) == 4
     assert not any(torch.equal(last[name], first[name]) for name in heads)
@@ -57,7 +57,8 @@ def test_it_is_evaluated_and_exported_without_them(deep: RunFolder, tmp_path: Pa
     weights, graph = tmp_path / "weights.safetensors", tmp_path / "graph.pt2"
     assert main(["export", f"checkpoint={deep.path}", f"output={weights}"]) == 0
     assert (
-        load_checkpoint(str(weights)).config.model == load_checkpoint(str(deep.best)).config.model
+        load_checkpoints(str(weights))[0].config.model
+        == load_checkpoints(str(deep.best))[0].config.model
     )
     words = (f"checkpoint={weights}", "format=exported_program", f"output={graph}")
     assert main(["export", *words]) == 0
@@ -79,7 +80,9 @@ def test_weights_warm_a_model_that_has_the_heads_or_not(
     fresh = [f"{HEADS}heads.{level}" for level in (0, 1)] if there else []
     assert record["fresh"] == fresh
     assert record["taken"] == record["of"] - 2 * len(fresh)
-    assert any(name.startswith(HEADS) for name in load_checkpoint(str(run.last)).weights) == there
+    assert (
+        any(name.startswith(HEADS) for name in load_checkpoints(str(run.last))[0].weights) == there
+    )
 
 
 def test_the_shipped_weights_fit_as_they_did() -> None:

@@ -13,7 +13,7 @@ from attnseg import pretrained
 from attnseg.cli import main
 from attnseg.errors import CheckpointError
 from attnseg.pretrained import pretrained_file
-from attnseg.runs.checkpoints import export_safetensors, load_checkpoint, load_checkpoints
+from attnseg.runs.checkpoints import export_safetensors, load_checkpoints
 from attnseg.runs.folder import RunFolder
 from tests.prediction.helpers import as_integers, phantom_images, write_dicom
 
@@ -46,7 +46,7 @@ def test_without_a_file_the_message_says_so(
 def test_every_command_takes_it(
     finished: RunFolder, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_safetensors([load_checkpoint(str(finished.path))], package / "small.safetensors")
+    export_safetensors(load_checkpoints(str(finished.path)), package / "small.safetensors")
     monkeypatch.chdir(tmp_path)
     one = "checkpoint=pretrained"
     assert main(["evaluate", one, "split=all"]) == 0
@@ -63,7 +63,7 @@ def test_every_command_takes_it(
 
 def test_a_name_chooses_among_several(finished: RunFolder, package: Path) -> None:
     for name in ("large", "small"):
-        export_safetensors([load_checkpoint(str(finished.path))], package / f"{name}.safetensors")
+        export_safetensors(load_checkpoints(str(finished.path)), package / f"{name}.safetensors")
     assert pretrained_file("pretrained:small").name == "small.safetensors"
     with pytest.raises(CheckpointError, match="choose pretrained:NAME from large, small"):
         pretrained_file("pretrained")
@@ -78,7 +78,7 @@ def test_a_folder_of_that_name_is_a_folder(
 ) -> None:
     shutil.copytree(finished.path, tmp_path / "pretrained")
     monkeypatch.chdir(tmp_path)
-    assert load_checkpoint("pretrained").path.name == "best.ckpt"
+    assert load_checkpoints("pretrained")[0].path.name == "best.ckpt"
 
 
 def test_the_wheel_holds_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

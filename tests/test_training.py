@@ -19,7 +19,7 @@ from attnseg.cli import main
 from attnseg.errors import FAILED, INTERRUPTED, ConfigError, DataError
 from attnseg.metrics.names import validation_names
 from attnseg.models.dual_pathway import DualPathwayModel
-from attnseg.runs.checkpoints import load_checkpoint, read_checkpoint
+from attnseg.runs.checkpoints import load_checkpoints, read_checkpoint
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.launch import launch
@@ -62,7 +62,7 @@ def test_the_ledger_has_everything_once_an_epoch(finished: RunFolder) -> None:
 
 
 def test_the_checkpoint_holds_plain_types_and_what_a_command_needs(finished: RunFolder) -> None:
-    loaded = load_checkpoint(str(finished.path))
+    [loaded] = load_checkpoints(str(finished.path))
     assert loaded.data_record["train_patients"]
     assert 0.0 <= loaded.threshold <= 1.0
     assert loaded.config == configure(finished.path)
@@ -137,7 +137,7 @@ def test_frozen_parts_do_not_move(tmp_path: Path) -> None:
 
     before = AttnSegModule(config).model
     assert fit(config) == 0
-    after = load_checkpoint(str(tmp_path / "checkpoints" / "last.ckpt"))
+    [after] = load_checkpoints(str(tmp_path / "checkpoints" / "last.ckpt"))
     part = config.schedule.phases[next(iter(config.schedule.phases))].frozen[0]
     names = {id(p): name for name, p in before.named_parameters()}
     groups = before.parameter_groups()
@@ -257,7 +257,7 @@ def trained(folder: Path, *words: str) -> tuple[dict[str, torch.Tensor], dict[st
     assert fit(configure(folder, *words)) == 0
     row = read_ledger(RunFolder(folder).ledger)[0]
     losses = {k: float(v) for k, v in row.items() if k.startswith(("train/loss", "val/loss")) and v}
-    return load_checkpoint(str(RunFolder(folder).last)).weights, losses
+    return load_checkpoints(str(RunFolder(folder).last))[0].weights, losses
 
 
 @pytest.mark.parametrize(

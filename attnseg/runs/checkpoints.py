@@ -142,23 +142,6 @@ def find_checkpoint(spec: str, key: str = "checkpoint") -> Path:
     return path
 
 
-def load_checkpoint(spec: str, key: str = "checkpoint") -> LoadedCheckpoint:
-    """Load a run folder, a .ckpt or a .safetensors of one model, named by a configuration key.
-
-    Raises:
-        CheckpointError: none there, unreadable, not made by attnseg, or of another version; or it
-            holds an ensemble.
-    """
-    path = find_checkpoint(spec, key)
-    members = _members(path)
-    if len(members) > 1:
-        raise CheckpointError(
-            f"{key}={spec}: {path} holds an ensemble of {len(members)} models, where one is needed "
-            f"(attnseg export checkpoint={spec} member=0 output=one.safetensors takes one out)"
-        )
-    return members[0]
-
-
 def _members(path: Path) -> list[LoadedCheckpoint]:
     """The model of a file, or those of an ensemble."""
     if path.suffix in (".pt2", ".onnx"):
@@ -204,13 +187,14 @@ def load_checkpoints(spec: str | Sequence[str], key: str = "checkpoint") -> list
     """Load one checkpoint, or the members of an ensemble.
 
     Args:
-        spec: what `load_checkpoint` takes, a .safetensors of an ensemble, a list of such, or a
-            folder whose `ensemble.txt` lists them, one a line (relative paths start at the
-            folder; # begins a comment).
+        spec: a run folder, a .ckpt, a .safetensors of one model or of an ensemble, a list of
+            such, or a folder whose `ensemble.txt` lists them, one a line (relative paths start
+            at the folder; # begins a comment).
         key: the configuration key that named it.
 
     Raises:
-        CheckpointError: a member cannot be loaded.
+        CheckpointError: a member is not there, unreadable, not made by attnseg, or of another
+            version.
     """
     given = [spec] if isinstance(spec, str) else list(spec)
     if not given:

@@ -23,7 +23,6 @@ from attnseg.prediction.predictor import Predictor, trained_model
 from attnseg.runs.checkpoints import (
     LoadedCheckpoint,
     export_safetensors,
-    load_checkpoint,
     load_checkpoints,
     without_paths,
 )
@@ -36,7 +35,7 @@ from tests.prediction.test_predictor import Pointwise
 def test_weights_and_config_come_out_as_they_went_in(finished: RunFolder, tmp_path: Path) -> None:
     output = tmp_path / "nodules.safetensors"
     assert main(["export", f"checkpoint={finished.path}", f"output={output}"]) == 0
-    there, back = load_checkpoint(str(finished.path)), load_checkpoint(str(output))
+    there, back = load_checkpoints(str(finished.path))[0], load_checkpoints(str(output))[0]
     assert back.config == there.config
     assert (back.threshold, back.identity) == (there.threshold, there.identity)
     assert back.weights.keys() == there.weights.keys()
@@ -80,7 +79,7 @@ def test_a_graph_agrees_with_the_model_and_says_how_to_use_it(
     card = json.loads((tmp_path / f"{output.name}.json").read_text())
     assert card["preprocessing"]["size_px"] == 64
     assert card["classes"] == ["background", "nodule"]
-    checkpoint = load_checkpoint(str(finished.path))
+    checkpoint = load_checkpoints(str(finished.path))[0]
     assert card["threshold"] == checkpoint.threshold
     assert set(card["agreement"]["max_abs_difference"]) == {"probability", "attention"}
     assert max(card["agreement"]["max_abs_difference"].values()) <= 1e-4
@@ -168,7 +167,7 @@ def test_an_ensemble_is_one_graph_or_one_safetensors(
     assert len(yaml.safe_load(packed.with_suffix(".yaml").read_text())) == 2
     one = tmp_path / "one.safetensors"
     assert main(["export", f"checkpoint={packed}", "member=1", f"output={one}"]) == 0
-    assert load_checkpoint(str(one)).threshold == 0.25
+    assert load_checkpoints(str(one))[0].threshold == 0.25
     capsys.readouterr()
     assert main(["export", f"checkpoint={packed}", "member=2", f"output={one}"]) == 2
     assert "are 0 to 1" in capsys.readouterr().err
@@ -187,7 +186,7 @@ def identity_but_for_the_split(checkpoint: LoadedCheckpoint) -> str:
 def test_a_file_for_others_does_not_tell_where_things_lay(
     finished: RunFolder, tmp_path: Path
 ) -> None:
-    there = load_checkpoint(str(finished.path))
+    there = load_checkpoints(str(finished.path))[0]
     split = there.config.data.split.model_copy(update={"kind": "fixed", "file": "/home/me/s.csv"})
     data = there.config.data.model_copy(update={"cache_dir": "~/cache", "split": split})
     record = {**there.data_record, "source": {"root": "secret/drrs", "n": 3}, "z": ["/home/me/z"]}
@@ -197,7 +196,7 @@ def test_a_file_for_others_does_not_tell_where_things_lay(
     private, shared = tmp_path / "private.safetensors", tmp_path / "shared.safetensors"
     export_safetensors([replace(there, config=config, data_record=record)], private)
     assert main(["export", f"checkpoint={private}", f"output={shared}", "paths=false"]) == 0
-    back = load_checkpoint(str(shared))
+    back = load_checkpoints(str(shared))[0]
     for text in (shared.with_suffix(".yaml").read_bytes(), shared.read_bytes()):
         assert b"/home/me" not in text
         assert str(finished.path).encode() not in text
@@ -243,7 +242,7 @@ def test_half_precision_is_for_safetensors(
 def test_members_of_several_sizes_are_no_graph(
     finished: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = load_checkpoint(str(finished.path))
+    one = load_checkpoints(str(finished.path))[0]
     size = one.config.data.size
     data = one.config.data.model_copy(update={"size": 2 * size})
     other = replace(one, config=one.config.model_copy(update={"data": data}))

@@ -13,7 +13,7 @@ from attnseg.cli import main
 from attnseg.commands.measure import merge_data
 from attnseg.commands.pictures import chosen_cases
 from attnseg.models import build_model
-from attnseg.runs.checkpoints import export_safetensors, load_checkpoint
+from attnseg.runs.checkpoints import export_safetensors, load_checkpoints
 from attnseg.runs.folder import RunFolder
 
 TRAINED_ON = {"name": "phantom", "size": 64, "n_cases": 6, "split": {"seed": 0, "kind": "random"}}
@@ -88,7 +88,7 @@ def test_evaluate_writes_every_promised_key(
 
 def test_safetensors_give_the_same_figures(finished: RunFolder, tmp_path: Path) -> None:
     exported = tmp_path / "model.safetensors"
-    export_safetensors([load_checkpoint(str(finished.best))], exported)
+    export_safetensors([load_checkpoints(str(finished.best))[0]], exported)
     for name, spec in (("ckpt", finished.best), ("safe", exported)):
         words = [f"checkpoint={spec}", f"output_dir={tmp_path / name}", "n_pictures=0"]
         assert main(["evaluate", *words]) == 0

@@ -13,7 +13,7 @@ from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
 from attnseg.errors import CheckpointError, ConfigError
 from attnseg.module import AttnSegModule
-from attnseg.runs.checkpoints import export_safetensors, load_checkpoint, read_checkpoint
+from attnseg.runs.checkpoints import export_safetensors, load_checkpoints, read_checkpoint
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
@@ -53,7 +53,7 @@ def test_an_unchanged_fork_is_the_run_itself_to_the_bit(parent: RunFolder, tmp_p
     child, whole = RunFolder(tmp_path / "child"), RunFolder(tmp_path / "whole")
     assert fit(configure(child.path, "schedule.total_epochs=3", f"fork={parent.last}")) == 0
     assert fit(configure(whole.path, "schedule.total_epochs=3")) == 0
-    weights = [load_checkpoint(str(folder.last)).weights for folder in (child, whole)]
+    weights = [load_checkpoints(str(folder.last))[0].weights for folder in (child, whole)]
     assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
     assert child.ledger.read_bytes() == whole.ledger.read_bytes()
     assert child.best.is_file()
@@ -110,7 +110,7 @@ def test_a_warm_start_takes_the_weights_alone(
     source = str(parent.path)
     if kind == "safetensors":
         source = str(tmp_path / "weights.safetensors")
-        export_safetensors([load_checkpoint(str(parent.path))], Path(source))
+        export_safetensors([load_checkpoints(str(parent.path))[0]], Path(source))
     seen: dict[str, torch.Tensor] = {}
 
     def stop(trainer: pl.Trainer, module: pl.LightningModule, **_: object) -> None:
@@ -120,7 +120,7 @@ def test_a_warm_start_takes_the_weights_alone(
     monkeypatch.setattr(pl.Trainer, "fit", stop)
     folder = RunFolder(tmp_path / "run")
     assert fit(configure(folder.path, f"warmstart={source}")) == 0
-    expected = load_checkpoint(str(parent.path)).weights
+    expected = load_checkpoints(str(parent.path))[0].weights
     assert all(torch.equal(seen[name], value) for name, value in expected.items())
     record = folder.read_status()["warmstart"]
     assert record["taken"] == record["of"] == len(expected)
@@ -130,7 +130,7 @@ def test_a_warm_start_takes_the_weights_alone(
 def test_a_warm_start_from_an_ensemble_takes_its_first_model(
     parent: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = load_checkpoint(str(parent.path))
+    first = load_checkpoints(str(parent.path))[0]
     zeros = {name: torch.zeros_like(value) for name, value in first.weights.items()}
     packed = tmp_path / "two.safetensors"
     export_safetensors([first, replace(first, weights=zeros)], packed)
