@@ -136,6 +136,10 @@ def _about(settings: Settings, members: Sequence[LoadedCheckpoint]) -> dict[str,
     }
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _report(items: Sequence[Item], outcome: Outcome, settings: Settings) -> int:
     """Say what was done, what could not be, and where the results are."""
     from attnseg.prediction.summary import grouped, records_of
@@ -149,11 +153,12 @@ def _report(items: Sequence[Item], outcome: Outcome, settings: Settings) -> int:
         lesions += record["n_lesions"]
         alone += record["pathways"] == "xray_only"
     skipped = f" ({outcome.skipped} were there already)" if outcome.skipped else ""
-    print(f"{len(outcome.done)} images{skipped}, {lesions} lesions above {settings.threshold:.3g}")
+    images, found = _counted(len(outcome.done), "image"), _counted(lesions, "lesion")
+    print(f"{images}{skipped}, {found} above {settings.threshold:.3g}")
     if alone:
         print(f"note: {alone} without a DRR: the X-ray alone served both pathways")
     if lines:
-        print(f"{len(outcome.problems)} images could not be used:")
+        print(f"{_counted(len(outcome.problems), 'image')} could not be used:")
         print("\n".join(f"  - {line}" for line in lines))
     print(f"results: {out}")
     if "page" in settings.config.save:

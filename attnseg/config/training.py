@@ -202,8 +202,8 @@ class TrainConfig(Section):
     def _control_has_no_attention(self) -> TrainConfig:
         if self.model.name == "monai" and self.attention.name != "none":
             raise ValueError(
-                f"model.name={self.model.name} is a control without attention, but attention.name "
-                f"is '{self.attention.name}': add attention=none"
+                "this network of MONAI's is a control without attention, but attention.name is "
+                f"'{self.attention.name}': add attention=none"
             )
         return self
 
