@@ -80,9 +80,12 @@ def bare_step(config: TrainConfig, batch: dict[str, Any]) -> Callable[[], None]:
     optimizer = module.configure_optimizers()
 
     def step() -> None:
-        optimizer.zero_grad()
         output = network(batch["xray"], batch["drr"])
-        loss(output, batch["mask"], weights)["total"].backward()
+        total = loss(output, batch["mask"], weights)["total"]
+        # Where Lightning does it, so that either loop finds the other's gradients in memory: of the
+        # original they are 118 MB, and where they lie changes a step by four percent.
+        optimizer.zero_grad()
+        total.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.optim.gradient_clip_norm or 0)
         optimizer.step()
 
