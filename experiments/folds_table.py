@@ -1,6 +1,7 @@
 """Pools the folds of sweeps: every case once, from the run that did not train on it.
 
     python experiments/folds_table.py RUNS_FOLDER... [--baseline none] [--folds 0 1 2] [--root DRRS]
+        [--pool-origins]
 
 Measures each finished run on its validation fold where that has not been done, and prints means
 over all cases and paired differences to a baseline, with bootstrap intervals over patients. A row
@@ -77,10 +78,12 @@ def name_of(settings: dict[str, Any]) -> str:
     return " ".join([*words, settings["attention"]["name"]])
 
 
-def row_of(settings: dict[str, Any], first: dict[str, Flat]) -> str:
+def row_of(settings: dict[str, Any], first: dict[str, Flat], *, pool_origins: bool) -> str:
     """The run's row: its name and what differs from `first`, the first run of that name."""
     name, flat = name_of(settings), defining(settings)
     flat.pop("data.split.fold")
+    if pool_origins and flat.get("origin"):
+        flat["origin"] = str(flat["origin"]).partition(":")[0]
     keys = differing_keys([first.setdefault(name, flat), flat])
     short = short_names(keys)
     return " ".join([name, *(f"{short[key]}={words_of(flat.get(key))}" for key in keys)])
@@ -93,6 +96,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--baseline", default="none", help="the row that others are compared with")
     parser.add_argument("--folds", nargs="*", type=int, help="only these")
     parser.add_argument("--root", help="data.root, where it has moved")
+    parser.add_argument(
+        "--pool-origins",
+        action="store_true",
+        help="runs that were warm-started are one row, from whatever (each fold from its own)",
+    )
     return parser.parse_args()
 
 
@@ -110,7 +118,7 @@ def main() -> None:
         if not (config.parent / "report" / "report.html").exists():
             unfinished.append(config.parent)
         elif fold in (args.folds or [fold]):
-            row = row_of(settings, first)
+            row = row_of(settings, first, pool_origins=args.pool_origins)
             if fold in folds[row]:
                 raise SystemExit(f"{config.parent}: fold {fold} of '{row}' is there twice")
             folds[row].append(fold)
