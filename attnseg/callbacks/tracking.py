@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from torch import Tensor
 
 from attnseg.callbacks.alignment_metrics import AlignmentMetricsCallback
 from attnseg.callbacks.interruption import Interrupted
@@ -14,9 +12,7 @@ from attnseg.callbacks.monitoring import better, monitored
 from attnseg.config import LoggerConfig
 from attnseg.loggers.described import described
 from attnseg.loggers.media import append_step, cases_csv, steps_file, write_cases
-from attnseg.metrics.regions import Region
-from attnseg.metrics.segmentation import THRESHOLDS
-from attnseg.metrics.values import RankedMap
+from attnseg.metrics.segmentation import THRESHOLDS, SegmentationMetrics
 from attnseg.processes import gather_from_ranks
 from attnseg.runs.folder import RunFolder
 
@@ -77,9 +73,9 @@ class Tracking(pl.Callback):
         """Keep each case's measures."""
         if not self.settings.wandb:
             return
-        output = pl_module.last_step.output
-        probability = output.mask_logits.float().sigmoid()
-        dice = _dice(probability, batch["mask"] > 0.5).tolist()
+        segmentation = self.metrics.val["segmentation"]
+        assert isinstance(segmentation, SegmentationMetrics)
+        dice = segmentation.last_dice.tolist()
         measures = self.metrics.val.last()
         ids = zip(batch["case_id"], batch["patient_id"], strict=True)
         for (case_id, patient_id), values, by_threshold in zip(ids, measures, dice, strict=True):
@@ -117,12 +113,3 @@ def _is_best(trainer: pl.Trainer, pl_module: Any) -> bool:
     first = checkpoint.best_epoch is None or checkpoint.best != checkpoint.best
     mode = checkpoint.config.mode
     return value is not None and (first or better(value, checkpoint.best, mode))
-
-
-def _dice(probability: Tensor, mask: Tensor) -> Tensor:
-    """Dice of each case at each of THRESHOLDS, (B, K); NaN for an empty mask."""
-    grid = torch.tensor(THRESHOLDS, dtype=torch.float32, device=probability.device)
-    truth = Region(mask[:, 0])
-    predicted, true = RankedMap(probability[:, 0]).n_above(grid, truth)
-    area = truth.area[:, None]
-    return torch.where(area > 0, 2.0 * true / (predicted + area), torch.nan)

@@ -34,12 +34,14 @@ class SegmentationMetrics(CaseMetric):
 
     `last` holds per case `n_mask_pixels`, `probability_max` and, where a threshold was given,
     `n_predicted_pixels`, `n_false_positive_pixels`, and `dice` and `iou` (NaN for an empty mask).
+    `last_dice` holds that Dice at each of `thresholds`: (B, K).
 
     Args:
         threshold: where to measure; None measures at the best threshold.
     """
 
     grid: Tensor
+    last_dice: Tensor
     dice: Tensor
     iou: Tensor
     n_true: Tensor
@@ -80,6 +82,7 @@ class SegmentationMetrics(CaseMetric):
         self.n_mask_pixels += area.sum()
         self.n_positive += positive.sum()
         self.n_negative += (~positive).sum()
+        self.last_dice = dice
         self.last = {"n_mask_pixels": area, "probability_max": prepared.probability.ends[1]}
         if self.threshold is not None:
             at = self.thresholds.index(self.threshold)

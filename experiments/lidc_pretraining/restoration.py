@@ -28,6 +28,7 @@ from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.errors import UserError
+from attnseg.files import make_folder
 from attnseg.module import AttnSegModule
 from attnseg.runs.checkpoints import save_checkpoint
 from attnseg.seeding import derive_seed
@@ -103,6 +104,7 @@ def main() -> None:
     config = compose_checked("train", words, TrainConfig)
     if config.data.size % args.block:
         raise SystemExit(f"--block {args.block}: data.size={config.data.size} is no multiple of it")
+    make_folder(args.output, "--output")  # before the work
     if config.trainer.num_threads:
         torch.set_num_threads(config.trainer.num_threads)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -134,7 +136,6 @@ def main() -> None:
     }
     module.run.data_record = data.record
     module.run.on_save_checkpoint(content)
-    args.output.mkdir(parents=True, exist_ok=True)
     save_checkpoint(content, args.output / "last.ckpt")
     print(f"weights to start from: {args.output / 'last.ckpt'}")
 
