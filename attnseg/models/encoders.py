@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from attnseg.config import EncoderConfig
+from attnseg.config import EfficientNetName, EncoderConfig
 from attnseg.models.blocks import ConvNormAct, Norm, ResidualBlock
-from attnseg.models.efficientnet import EfficientNetLite0
+from attnseg.models.efficientnet import EfficientNetLite
 from attnseg.models.resnet import ResNet
 
 
@@ -85,11 +85,13 @@ class ResNetEncoder(Encoder):
 
 
 class EfficientNetEncoder(Encoder):
-    """EfficientNet-Lite0 to stride 16; see `EfficientNetLite0` for the arguments."""
+    """EfficientNet-Lite to stride 16; see `EfficientNetLite` for the arguments."""
 
-    def __init__(self, weights: str | None, *, load_weights: bool = True) -> None:
+    def __init__(
+        self, name: EfficientNetName, weights: str | None, *, load_weights: bool = True
+    ) -> None:
         super().__init__()
-        self.network = EfficientNetLite0(weights, load_weights=load_weights)
+        self.network = EfficientNetLite(name, weights, load_weights=load_weights)
         self.channels = self.network.channels
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -106,6 +108,6 @@ def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encode
     """
     if config.name == "light":
         return LightEncoder(config.channels, config.blocks, config.norm)
-    if config.name == "efficientnet_lite0":
-        return EfficientNetEncoder(config.weights, load_weights=load_weights)
-    return ResNetEncoder(config, load_weights=load_weights)
+    if config.name == "resnet18" or config.name == "resnet50":
+        return ResNetEncoder(config, load_weights=load_weights)
+    return EfficientNetEncoder(config.name, config.weights, load_weights=load_weights)

