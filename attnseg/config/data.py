@@ -16,6 +16,7 @@ class SplitConfig(Section):
     seed: int = 0
     val_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.0
+    train_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0  # of what is left for training
     folds: Annotated[int, Field(ge=2)] = 5
     fold: Annotated[int, Field(ge=0)] = 0
     file: str | None = None  # fixed: a CSV with columns patient, split

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from attnseg.data.loader import ResumableLoader, eval_loader
 from attnseg.data.on_device import augment_batch
 from attnseg.data.readers import build_source, sound_cases
 from attnseg.data.sampling import EpochSampler, EvalSampler
-from attnseg.data.splits import SPLIT_NAMES, Splits, make_splits
+from attnseg.data.splits import SPLIT_NAMES, Splits, make_splits, training_share
 from attnseg.errors import ConfigError
 from attnseg.processes import place
 
@@ -58,8 +59,9 @@ class AttnSegDataModule(pl.LightningDataModule):
 
     @cached_property
     def splits(self) -> Splits:
-        """The cases by split, divided by patient."""
-        return make_splits(self.all_cases, self.config.split)
+        """The cases by split, divided by patient; of those to train on, `train_fraction`."""
+        splits = make_splits(self.all_cases, self.config.split)
+        return replace(splits, train=training_share(splits.train, self.config.split))
 
     @cached_property
     def fingerprint(self) -> str:

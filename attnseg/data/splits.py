@@ -64,6 +64,16 @@ def make_splits(cases: Sequence[Case], config: SplitConfig) -> Splits:
     return splits
 
 
+def training_share(train: list[Case], config: SplitConfig) -> list[Case]:
+    """The cases of `train_fraction` of the training patients, for learning curves.
+
+    A smaller share is part of every larger one, and at least one patient is left.
+    """
+    patients = ordered_patients(train, config.seed)
+    kept = set(patients[: _share(config.train_fraction, len(patients))])
+    return [case for case in train if case.patient_id in kept]
+
+
 def unused_split_column(cases: Sequence[Case], config: SplitConfig) -> str | None:
     """What to tell a user whose data set says who is in which split, and is not heard."""
     if config.kind == "fixed" or not any(case.split for case in cases):

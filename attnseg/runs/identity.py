@@ -40,6 +40,7 @@ _FREE: dict[str, tuple[str, ...] | None] = {
 # key, which ids leave out then, so that a newer attnseg finds and resumes the runs of an older one.
 _CAME_LATER: dict[str, Any] = {
     "data.augment.on_device": False,
+    "data.split.train_fraction": 1.0,
     "loss.segmentation.blob": 0.0,
     "loss.segmentation.boundary": 0.0,
     "loss.segmentation.blob_kind": "dice",

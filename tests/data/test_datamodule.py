@@ -118,6 +118,20 @@ def test_the_splits_and_datasets_are_whole_images(memory_source: Make, tmp_path:
     assert len(list(module.eval_dataloader("all", batch_size=10))) == 1
 
 
+def test_a_share_of_the_training_patients_leaves_the_others_out(
+    memory_source: Make, tmp_path: Path
+) -> None:
+    source = memory_source(10)
+    whole, half = (
+        _module(source, tmp_path, split={"train_fraction": fraction}) for fraction in (1.0, 0.5)
+    )
+    assert half.cases("val") == whole.cases("val")
+    assert len(half.cases("train")) == 4 < len(whole.cases("train")) == 8
+    shown = [case for batch in half.train_dataloader() for case in batch["case_id"]]
+    assert set(shown) <= {case.case_id for case in half.cases("train")}
+    assert half.record["splits"]["train"]["cases"] == 4
+
+
 def test_a_data_set_smaller_than_a_batch_gives_one_batch(
     memory_source: Make, tmp_path: Path
 ) -> None:

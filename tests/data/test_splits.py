@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from attnseg.config import SplitConfig
 from attnseg.data.case import Case
-from attnseg.data.splits import SPLIT_NAMES, Splits, make_splits, patient_overlap
+from attnseg.data.splits import SPLIT_NAMES, Splits, make_splits, patient_overlap, training_share
 from attnseg.errors import ConfigError, DataError
 
 
@@ -74,6 +74,21 @@ def test_folds_validate_every_patient_once(n: int, folds: int, test: float) -> N
     assert len({frozenset(_patients(part.test)) for part in parts}) == 1
     sizes = [len(_patients(part.val)) for part in parts]
     assert max(sizes) - min(sizes) <= 1
+
+
+@given(st.integers(1, 40), st.floats(0.01, 1.0), st.floats(0.01, 1.0), st.integers(0, 3))
+def test_a_smaller_training_share_is_part_of_a_larger_one(
+    n: int, one: float, other: float, seed: int
+) -> None:
+    cases = _cases(*(f"p{i % n}" for i in range(n + 7)))
+    low, high = (
+        training_share(cases, SplitConfig(seed=seed, train_fraction=fraction))
+        for fraction in sorted((one, other))
+    )
+    assert _patients(low) <= _patients(high)
+    assert len(_patients(low)) == max(1, round(min(one, other) * n))
+    assert high == [case for case in cases if case.patient_id in _patients(high)]
+    assert training_share(cases, SplitConfig(seed=seed)) == cases
 
 
 def test_too_few_patients_for_the_folds() -> None:

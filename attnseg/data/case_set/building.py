@@ -94,7 +94,16 @@ def build_case_set(
 
 def _build_id(config: DataBuildConfig) -> str:
     """16 hex digits of what decides a set: source, split, options; not how it is trained on."""
-    free = {"batch_size", "eval_batch_size", "num_workers", "cache_dir", "size", "patch", "augment"}
+    trained = (
+        "batch_size",
+        "eval_batch_size",
+        "num_workers",
+        "cache_dir",
+        "size",
+        "patch",
+        "augment",
+    )
+    free: dict[str, Any] = {**dict.fromkeys(trained, True), "split": {"train_fraction"}}
     content = {
         "data": config.data.model_dump(mode="json", exclude=free),
         **config.model_dump(mode="json", include={"images", "pairing", "mask_kind", "reader"}),
