@@ -54,7 +54,6 @@ class AugmentConfig(Section):
     contrast: NonNegative = 0.2
     noise: NonNegative = 0.05  # standard deviations of the image
     blur_px: NonNegative = 1.0
-    anatomical_noise: NonNegative = 0.0  # share of another image's fine structure
 
 
 class SyntheticConfig(Section):

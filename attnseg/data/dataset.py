@@ -18,19 +18,12 @@ import torch
 from torch.utils.data import Dataset
 
 from attnseg.config import AugmentConfig, PatchConfig, SyntheticConfig
-from attnseg.data.anatomical_noise import draw_anatomical_noise
 from attnseg.data.cache import DecodedCache
 from attnseg.data.case import Case
 from attnseg.data.on_device import PLAN, Plan
 from attnseg.data.record import Decoded
-from attnseg.data.sampling import (
-    SampleKey,
-    anatomy_generator,
-    nodule_generator,
-    patch_corner,
-    sample_generator,
-)
-from attnseg.data.synthetic import LocationPrior, Nodule, Overlay, draw_nodules
+from attnseg.data.sampling import SampleKey, nodule_generator, patch_corner, sample_generator
+from attnseg.data.synthetic import LocationPrior, Nodule, draw_nodules
 from attnseg.data.transforms import draw_augmentation, largest_margin, render
 from attnseg.data.window import Window, full_window
 from attnseg.seeding import derive_seed
@@ -114,7 +107,6 @@ class TrainDataset(CaseDataset):
         rng = sample_generator(self._seed, epoch, sample)
         augmentation = draw_augmentation(self._augment, rng)
         nodules = self._nodules(case, epoch, sample)
-        overlays = [*nodules, *self._anatomy(case, epoch, sample)]
         window, margin, spare = full_window(case.mask.shape, self.cache.size), 0, 0
         if side is not None and not is_whole:
             mask = _with_nodules(case.mask, nodules)
@@ -122,14 +114,14 @@ class TrainDataset(CaseDataset):
             window, margin = Window(top, left, side, side), augmentation.geometry.margin(side)
             spare = largest_margin(self._augment, side)
         if self._augment.on_device:
-            pixels = render(case, window, margin=spare, overlays=overlays)
+            pixels = render(case, window, margin=spare, nodules=nodules)
             made = self._sample(index, case, window, pixels)
             top, left, height, width = window.grown(margin).content(case.mask.shape)
             box = (top + spare - margin, left + spare - margin, height, width)
             noise_seed = derive_seed("noise", self._seed, epoch, sample)
             made[PLAN] = Plan(augmentation, window.width, margin, box, noise_seed)
         else:
-            pixels = render(case, window, augmentation, rng, margin=margin, overlays=overlays)
+            pixels = render(case, window, augmentation, rng, margin=margin, nodules=nodules)
             made = self._sample(index, case, window, pixels)
         if augmentation.geometry.flip:
             top, left, height, width = made["content"].tolist()
@@ -146,14 +138,6 @@ class TrainDataset(CaseDataset):
         rng = nodule_generator(self._seed, epoch, sample)
         size = self.cache.size
         return draw_nodules(self._synthetic, self._prior, rng, case.mask, size, epoch)
-
-    def _anatomy(self, case: Decoded, epoch: int, sample: int) -> list[Overlay]:
-        if not (self._augment.enabled and self._augment.anatomical_noise):
-            return []
-        rng = anatomy_generator(self._seed, epoch, sample)
-        other = self.cache.get(self.cases[int(rng.integers(len(self.cases)))])
-        noise = draw_anatomical_noise(self._augment, rng, case.mask.shape, other)
-        return [] if noise is None else [noise]
 
 
 def _with_nodules(mask: npt.NDArray[np.uint8], nodules: Sequence[Nodule]) -> npt.NDArray[np.uint8]:

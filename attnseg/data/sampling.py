@@ -19,8 +19,6 @@ _ORDER_STREAM = 0  # keeps the order's draws apart from those of the samples
 _SAMPLE_STREAM = 1
 _NODULE_STREAM = 2  # so that synthetic nodules leave a sample's other draws as they are
 
-_ANATOMY_STREAM = 3  # as the nodules
-
 
 def sample_generator(seed: int, epoch: int, sample: int) -> np.random.Generator:
     """The generator of everything random in one training sample."""
@@ -30,11 +28,6 @@ def sample_generator(seed: int, epoch: int, sample: int) -> np.random.Generator:
 def nodule_generator(seed: int, epoch: int, sample: int) -> np.random.Generator:
     """The generator of the synthetic nodules of one training sample."""
     return np.random.default_rng((_NODULE_STREAM, seed, epoch, sample))
-
-
-def anatomy_generator(seed: int, epoch: int, sample: int) -> np.random.Generator:
-    """The generator of the anatomical noise of one training sample."""
-    return np.random.default_rng((_ANATOMY_STREAM, seed, epoch, sample))
 
 
 def epoch_order(

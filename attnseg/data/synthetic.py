@@ -29,17 +29,19 @@ _REFERENCE_SIDE = 512  # px: what the configured diameters are given at
 
 
 @dataclass(frozen=True)
-class Overlay:
-    """Something that is added to an image, and that the mask does not show.
+class Nodule:
+    """One synthetic nodule, placed in an image.
 
     Attributes:
         top, left: of `profile` in the image's pixel coordinates; it may reach beyond the image.
         profile: (h, w) float32, what is added to the standardised image.
+        outline: (h, w) bool, the mask.
     """
 
     top: int
     left: int
     profile: Floats
+    outline: npt.NDArray[np.bool_]
 
     def brighten(self, image: Floats, origin: tuple[int, int] = (0, 0)) -> None:
         """Add what lies inside a region to its image (H, W), in place.
@@ -52,32 +54,18 @@ class Overlay:
         image[region] += self.profile[own]
 
     def mark(self, mask: npt.NDArray[Any], origin: tuple[int, int] = (0, 0)) -> None:
-        """Nothing of it is in the mask."""
+        """Set the outline to 1 in a region's 0/1 mask (H, W), in place; as `brighten`."""
+        region, own = self._overlap(mask.shape, origin)
+        mask[region][self.outline[own]] = 1
 
     def _overlap(
         self, shape: tuple[int, ...], origin: tuple[int, int]
     ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Where nodule and region meet, in the region's coordinates and in the nodule's own."""
-        height, width = self.profile.shape
+        height, width = self.outline.shape
         place = Window(self.top - origin[0], self.left - origin[1], height, width)
         top, left, rows, columns = place.content(shape)
         return place.overlap(shape), (slice(top, top + rows), slice(left, left + columns))
-
-
-@dataclass(frozen=True)
-class Nodule(Overlay):
-    """One synthetic nodule, placed in an image.
-
-    Attributes:
-        outline: (h, w) bool, the mask.
-    """
-
-    outline: npt.NDArray[np.bool_]
-
-    def mark(self, mask: npt.NDArray[Any], origin: tuple[int, int] = (0, 0)) -> None:
-        """Set the outline to 1 in a region's 0/1 mask (H, W), in place; as `brighten`."""
-        region, own = self._overlap(mask.shape, origin)
-        mask[region][self.outline[own]] = 1
 
 
 class LocationPrior:

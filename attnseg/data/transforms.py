@@ -21,7 +21,7 @@ from torch.nn.functional import grid_sample
 
 from attnseg.config import AugmentConfig
 from attnseg.data.record import Decoded
-from attnseg.data.synthetic import Overlay
+from attnseg.data.synthetic import Nodule
 from attnseg.data.window import Window
 from attnseg.hidden import without_mlflow
 
@@ -188,7 +188,7 @@ def render(
     rng: np.random.Generator | None = None,
     *,
     margin: int = 0,
-    overlays: Sequence[Overlay] = (),
+    nodules: Sequence[Nodule] = (),
 ) -> torch.Tensor:
     """Cut a window out of a case: standardised, augmented, padded with 0.
 
@@ -198,7 +198,7 @@ def render(
         augmentation: what is done to it.
         rng: for the noise; needed where the augmentation has any.
         margin: px beyond the window that the geometry may look at.
-        overlays: added to both images, and nodules to the mask, before anything else.
+        nodules: synthetic ones, added to both images and to the mask before anything else.
 
     Returns:
         (3, side, side) float32: X-ray, DRR, mask 0/1.
@@ -218,10 +218,10 @@ def render(
     else:
         _standardise(case.xray[shown], case.mean[0], case.std[0], xray)
     origin = shown[0].start, shown[1].start
-    for overlay in overlays:
-        overlay.mark(mask, origin)
-        overlay.brighten(xray, origin)
-        overlay.brighten(drr, origin)
+    for nodule in nodules:
+        nodule.mark(mask, origin)
+        nodule.brighten(xray, origin)
+        nodule.brighten(drr, origin)
     if augmentation.changes_intensity:
         assert rng is not None, "noise needs a generator"
         xray[...] = augmentation.xray(xray, rng)

@@ -39,7 +39,6 @@ _FREE: dict[str, tuple[str, ...] | None] = {
 # Keys that came when there were runs already. With this value a run is what it was without the
 # key, which ids leave out then, so that a newer attnseg finds and resumes the runs of an older one.
 _CAME_LATER: dict[str, Any] = {
-    "data.augment.anatomical_noise": 0.0,
     "data.augment.on_device": False,
     "data.split.train_fraction": 1.0,
     "loss.segmentation.blob": 0.0,
