@@ -67,7 +67,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """(B, 1, H, W) -> features at strides 2, 4, 8 and 16; 0.7, 1.0 or 1.3 M parameters.
+    """(B, 1, H, W) -> features at strides 2, 4, 8 and 16; 0.7, 1.0 or 1.2 M parameters.
 
     A standardised grey image goes in as it is: the stem's three colours are added up, which is
     what it computes on a grey image copied into all three.

@@ -94,18 +94,11 @@ def build_case_set(
 
 def _build_id(config: DataBuildConfig) -> str:
     """16 hex digits of what decides a set: source, split, options; not how it is trained on."""
-    trained = (
-        "batch_size",
-        "eval_batch_size",
-        "num_workers",
-        "cache_dir",
-        "size",
-        "patch",
-        "augment",
-    )
-    free: dict[str, Any] = {**dict.fromkeys(trained, True), "split": {"train_fraction"}}
+    free = {"batch_size", "eval_batch_size", "num_workers", "cache_dir", "size", "patch", "augment"}
     content = {
-        "data": config.data.model_dump(mode="json", exclude=free),
+        "data": config.data.model_dump(
+            mode="json", exclude={**dict.fromkeys(free, True), "split": {"train_fraction"}}
+        ),
         **config.model_dump(mode="json", include={"images", "pairing", "mask_kind", "reader"}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
