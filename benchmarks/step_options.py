@@ -2,6 +2,7 @@
 
     python benchmarks/step_options.py                            # default model, 256 and 512 px
     python benchmarks/step_options.py --model original --repeats 5
+    python benchmarks/step_options.py --device cuda --batch 8 --repeats 30
 
 A step is forward, the default loss, backward, clipping and AdamW in a bare loop. Beside the plain
 step: `trainer.channels_last`, `trainer.precision=bf16-mixed`, `optim.fused`, `trainer.compile`
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from framework_overhead import MODELS, ONE_RATE, a_batch  # noqa: E402
-from turns import machine_line, table, take_turns  # noqa: E402
+from turns import finish, machine_line, table, take_turns  # noqa: E402
 
 from attnseg.commands.compose import compose_checked  # noqa: E402
 from attnseg.config import TrainConfig  # noqa: E402
@@ -50,13 +51,15 @@ PEER = (
 """1.30 M parameters, as the default model has."""
 
 
-def make_step(words: tuple[str, ...], size: int, batch: int) -> tuple[Callable[[], None], float]:
+def make_step(
+    words: tuple[str, ...], size: int, batch: int, device: str
+) -> tuple[Callable[[], None], float]:
     """The step of a configuration, in a bare loop; and the network's parameters in millions."""
     config = compose_checked("train", [*ONE_RATE, *words, f"data.size={size}"], TrainConfig)
-    module = AttnSegModule(config)
+    module = AttnSegModule(config).to(device)
     network = module.model.train()
     n_parameters = count_parameters(network.parameters()) / 1e6
-    images = a_batch(size, batch)
+    images = a_batch(size, batch, device)
     if config.trainer.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.trainer.compile:
@@ -68,12 +71,13 @@ def make_step(words: tuple[str, ...], size: int, batch: int) -> tuple[Callable[[
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             output = network(images["xray"], images["drr"])
             terms = module.loss(output, images["mask"], weights, supervise_attention=supervise)
         terms["total"].backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
+        finish(device)
 
     return step, n_parameters
 
@@ -85,18 +89,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--options", nargs="+", choices=sorted(OPTIONS), default=list(OPTIONS))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore")
-    print(f"{args.model}, batch {args.batch}; {machine_line()}")
+    print(f"{args.model}, batch {args.batch}; {machine_line(args.device)}")
     for size in args.sizes:
         contenders = {name: (*MODELS[args.model], *OPTIONS[name]) for name in args.options}
         if args.model == "default":
             contenders["MONAI AttentionUnet, plain"] = PEER
         steps, notes = {}, {}
         for name, words in contenders.items():
-            steps[name], millions = make_step(words, size, args.batch)
+            steps[name], millions = make_step(words, size, args.batch, args.device)
             began = time.perf_counter()
             steps[name]()
             notes[name] = f"{millions:.2f} M; first step {time.perf_counter() - began:.1f} s"

@@ -92,12 +92,22 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def machine_line() -> str:
+def finish(device: str) -> None:
+    """Wait for what a device still has to do; a CPU has done it."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def device_name(device: str) -> str:
+    """The device's name, as far as the system tells it."""
+    return torch.cuda.get_device_name() if device == "cuda" else cpu_name()
+
+
+def machine_line(device: str = "cpu") -> str:
     """Machine, software and date: without it a time says nothing."""
     load = "/".join(f"{value:.1f}" for value in os.getloadavg())
     return (
-        f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch thread(s), "
-        f"load {load}; "
-        f"torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{datetime.now(UTC):%Y-%m-%d}"
+        f"{device_name(device)}, {os.cpu_count()} cores, "
+        f"{torch.get_num_threads()} torch thread(s), load {load}; torch {torch.__version__}, "
+        f"Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}"
     )
