@@ -28,6 +28,8 @@ TINY = (
 )
 """Overrides that make a run of a second or two."""
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
 
 def configure(folder: Path, *overrides: str) -> TrainConfig:
     """A tiny run's configuration, in a folder of its own."""

@@ -23,7 +23,7 @@ from attnseg.data.transforms import draw_augmentation, largest_margin
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import read_ledger
-from tests.conftest import configure
+from tests.conftest import configure, needs_gpu
 
 Make = Callable[..., Any]
 Key = tuple[int, int]
@@ -72,6 +72,20 @@ def test_a_batch_is_what_the_loader_would_have_made(
     batch = _augmented(ours, KEYS)
     unchanged = [torch.equal(batch["drr"][i], plain[key]["drr"]) for i, key in enumerate(KEYS)]
     assert sum(unchanged) < len(KEYS) / 4
+
+
+@needs_gpu
+@pytest.mark.parametrize("size", [None, 32])
+def test_a_gpu_makes_of_a_batch_what_the_loader_would_have(
+    cache: DecodedCache, size: int | None
+) -> None:
+    ours, loaders = (_train(cache, size, on_device=on, noise=0.0) for on in (True, False))
+    batch = collate([ours[key] for key in KEYS])
+    moved = {k: v.to("cuda") if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    augmented, expected = augment_batch(moved), default_collate([loaders[key] for key in KEYS])
+    for name in ("xray", "drr"):
+        torch.testing.assert_close(augmented[name].cpu(), expected[name], rtol=0, atol=1e-4)
+    assert torch.equal(augmented["mask"].cpu(), expected["mask"])
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -10,6 +10,7 @@ import torch
 from attnseg.metrics.collection import ValidationMetrics
 from attnseg.metrics.definitions import definition_of
 from attnseg.metrics.names import NEEDS_ATTENTION, validation_names
+from tests.conftest import needs_gpu
 
 from . import references, tester
 
@@ -139,7 +140,7 @@ def test_every_metric_has_a_definition() -> None:
     assert "10 to 20 mm" in definition_of("lesion_sensitivity_10_to_20mm")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@needs_gpu
 def test_on_a_gpu_with_deterministic_algorithms() -> None:
     torch.use_deterministic_algorithms(True)
     try:

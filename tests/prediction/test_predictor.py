@@ -20,6 +20,7 @@ from attnseg.prediction.predictor import (
     threshold_of,
     views_of,
 )
+from tests.conftest import needs_gpu
 
 
 class Pointwise(SegmentationModel):
@@ -124,6 +125,24 @@ def test_dropout_depends_on_seed_and_case_alone() -> None:
     torch.testing.assert_close(alone.probability, together.probability[1:], atol=1e-6, rtol=0)
     assert not torch.equal(run(model, mc_dropout=3, seed=1).probability, together.probability)
     assert not torch.equal(run(model, ["a", "c"], mc_dropout=3).std[1], together.std[1])
+
+
+@needs_gpu
+def test_a_gpu_predicts_what_the_cpu_does_and_its_dropout_depends_on_seed_and_case_alone() -> None:
+    xray, drr = images()
+    expected = run(small(), tta="flip_scale")
+    plain = Predictor([small()], PassOptions(tta="flip_scale")).eval().to("cuda")
+    unsure = Predictor([small()], PassOptions(mc_dropout=3)).eval().to("cuda")
+    with torch.inference_mode():
+        maps = plain(xray.to("cuda"), drr.to("cuda"), ["a", "b"])
+        together, again = (unsure(xray.to("cuda"), drr.to("cuda"), ["a", "b"]) for _ in range(2))
+        alone = unsure(xray[1:].to("cuda"), drr[1:].to("cuda"), ["b"])
+    for name in ("probability", "attention", "std"):
+        found, wanted = getattr(maps, name).cpu(), getattr(expected, name)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=2e-3)  # TF32 convolutions
+    assert torch.equal(together.probability, again.probability)
+    torch.testing.assert_close(alone.probability, together.probability[1:], atol=2e-3, rtol=0)
+    assert together.std.max() > 0
 
 
 def test_dropout_leaves_the_model_and_torch_as_they_were() -> None:

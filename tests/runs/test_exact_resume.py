@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from attnseg.callbacks.interruption import Interruption
 from attnseg.errors import INTERRUPTED
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
-from tests.conftest import configure
+from tests.conftest import configure, needs_gpu
 from tests.exactness import assert_equal_runs
 
 # 7 training cases: 3 steps an epoch; phases of 1 and 2 epochs; dropout, augmentation and a
@@ -48,6 +49,19 @@ def settings(folder: Path, variant: str) -> Any:
     return configure(folder, *COMMON, *VARIANTS[variant])
 
 
+@contextmanager
+def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs are asked to stop once they have made so many steps."""
+    original = Interruption._asked
+
+    def ask(self: Interruption, trainer: Any) -> bool:
+        return trainer.global_step == step or original(self, trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Interruption, "_asked", ask)
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Uninterrupted runs, one a variant, made when first asked for."""
@@ -69,18 +83,28 @@ CASES = [(v, s) for v in VARIANTS for s in STOPS.get(v, (2, 7))]
 def test_an_interrupted_run_goes_on_to_the_same_bits(
     variant: str, stop_at: int, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Interruption._asked
-
-    def ask(self: Interruption, trainer: Any) -> bool:
-        return trainer.global_step == stop_at or original(self, trainer)
-
     folder = RunFolder(tmp_path / "broken")
-    with monkeypatch.context() as patch:
-        patch.setattr(Interruption, "_asked", ask)
+    with stopped_at(stop_at, monkeypatch):
         assert fit(settings(folder.path, variant)) == INTERRUPTED
     assert folder.read_status()["state"] == "interrupted"
     assert fit(settings(folder.path, variant)) == 0
     assert_equal_runs(folder, whole(variant))
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("variant", ["plain", "ema-dwa", "on-device"])
+def test_on_a_gpu_too(
+    variant: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = ("trainer.accelerator=gpu", "trainer.deterministic=warn")
+    words = (*COMMON, *VARIANTS[variant], *gpu, f"trainer.precision={precision}")
+    broken, unbroken = RunFolder(tmp_path / "broken"), RunFolder(tmp_path / "unbroken")
+    with stopped_at(2, monkeypatch):
+        assert fit(configure(broken.path, *words)) == INTERRUPTED
+    assert fit(configure(broken.path, *words)) == 0
+    assert fit(configure(unbroken.path, *words)) == 0
+    assert_equal_runs(broken, unbroken)
 
 
 def test_saving_between_steps_changes_nothing_and_workers_neither(

@@ -10,6 +10,7 @@ from attnseg.data.drr.geometry import build_geometry
 from attnseg.data.drr.renderers import find_renderer
 from attnseg.data.drr.views import optical_depth
 from attnseg.errors import ConfigError
+from tests.conftest import needs_gpu
 from tests.data.drr.helpers import chest, projection, volume
 
 NEEDS = {"nanodrr": "nanodrr", "diffdrr": "diffdrr.renderers"}
@@ -46,3 +47,15 @@ def test_a_renderer_that_is_not_installed_says_how(monkeypatch: pytest.MonkeyPat
     for name in ("nanodrr", "diffdrr"):
         with pytest.raises(ConfigError, match=f"projection.renderer={name} is not installed"):
             find_renderer(name)
+
+
+@needs_gpu
+@pytest.mark.parametrize("beam", ["cone_beam", "parallel", "lidc_drr"])
+def test_a_gpu_gives_the_same_integrals(beam: str) -> None:
+    hu, _ = chest((40, 48, 56))
+    ct = volume(hu, (2.0, 1.5, 1.2), centre=(5.0, 6.0, -70.0))
+    config = projection(beam)
+    geometry = build_geometry(config, config.views[0], ct)
+    expected = optical_depth(ct, geometry, config)
+    found = optical_depth(ct, geometry, config, device="cuda")
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
