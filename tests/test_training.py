@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,19 @@ def test_without_a_lesion_to_learn_from_nothing_is_trained(tmp_path: Path) -> No
     with pytest.raises(DataError, match="nothing can be learned"):
         fit(configure(tmp_path / "run", "data.negative_fraction=1.0"))
     assert not (tmp_path / "run").exists()
+
+
+def test_every_case_may_be_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fit(configure(folder.path, "data.split.val_fraction=0")) == 0
+    assert "no case is left to validate on" in capsys.readouterr().out
+    assert folder.read_status()["data"]["splits"]["train"]["cases"] == 6
+    assert folder.last.exists() and not folder.best.exists()
+    weights = tmp_path / "all.safetensors"
+    assert main(["export", f"checkpoint={folder.path}", f"output={weights}"]) == 0
+    assert load_checkpoints(str(weights))[0].threshold == 0.5
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

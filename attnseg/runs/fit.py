@@ -194,7 +194,12 @@ def _refuse_lesionless(record: dict[str, Any]) -> None:
             f"none of the {splits['train']['cases']} training cases has a lesion: nothing can be "
             "learned; add positive cases, or divide them otherwise (data.split)"
         )
-    if not splits["val"]["positives"]:
+    if not splits["val"]["cases"]:
+        tell(
+            "note: no case is left to validate on (data.split); nothing is measured, the threshold "
+            "stays 0.5, and last.ckpt is the result"
+        )
+    elif not splits["val"]["positives"]:
         tell(
             f"note: none of the {splits['val']['cases']} validation cases has a lesion; what needs "
             "one is not measured, and best.ckpt is the newest"
@@ -274,6 +279,7 @@ def _quieten() -> None:
         ".*smaller than the logging interval.*",
         ".*GPU available but not used.*",
         ".*No device id is provided.*",
+        ".*Total length of `list` across ranks is zero.*",  # no validation: `_refuse_lesionless`
         ".*LeafSpec.*",
         ".*isinstance.treespec.*",
         ".*sync_dist=True.*",  # every rank has computed the same value
