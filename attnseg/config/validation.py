@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -22,12 +22,28 @@ def validate(config: Mapping[str, Any], schema: type[SectionT]) -> SectionT:
             for a mistyped key, the nearest right one.
     """
     try:
-        return schema.model_validate(dict(config))
+        section = schema.model_validate(dict(config))
     except ValidationError as error:
-        lines = [_explain(dict(item), config, schema) for item in error.errors()]
-        raise ConfigError(
-            "\n".join(["the configuration is wrong:", *(f"  - {x}" for x in lines)])
-        ) from None
+        raise _wrong([_explain(dict(item), config, schema) for item in error.errors()]) from None
+    if lines := list(_truths_as_numbers(config, section.model_dump(), ())):
+        raise _wrong(lines)
+    return section
+
+
+def _wrong(lines: list[str]) -> ConfigError:
+    return ConfigError("\n".join(["the configuration is wrong:", *(f"  - {x}" for x in lines)]))
+
+
+def _truths_as_numbers(given: Any, read: Any, path: tuple[str, ...]) -> Iterator[str]:
+    """Pydantic reads true as 1, so that `deep_supervision=true` would be one level."""
+    if isinstance(given, Mapping) and isinstance(read, Mapping):
+        for key, value in given.items():
+            yield from _truths_as_numbers(value, read.get(key), (*path, str(key)))
+    elif isinstance(given, Sequence) and isinstance(read, Sequence) and not isinstance(given, str):
+        for index, (one, other) in enumerate(zip(given, read, strict=False)):
+            yield from _truths_as_numbers(one, other, (*path, str(index)))
+    elif isinstance(given, bool) and not isinstance(read, bool) and isinstance(read, (int, float)):
+        yield f"{'.'.join(path)}: must be a number (got {str(given).lower()})"
 
 
 def _explain(error: dict[str, Any], config: Mapping[str, Any], schema: type[Section]) -> str:

@@ -37,7 +37,7 @@ from attnseg.processes import leave_group
 from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_foreign
 from attnseg.runs.group import first_of_group
 from attnseg.runs.identity import identified, run_identity, run_name
-from attnseg.runs.origin import fork, warm_start
+from attnseg.runs.origin import fork, read_parent, warm_start
 from attnseg.runs.resume import adopt, refuse_other_data, restarted, resume_point
 from attnseg.runs.slurm import requeue_if_asked
 from attnseg.runs.trainer import build_trainer
@@ -96,14 +96,16 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     _refuse_lesionless(data.record)
     if note := unused_split_column(data.all_cases, config.data.split):
         tell(f"note: {note}")
+    begins = trainer.is_global_zero and start is None
+    parent = read_parent(config) if begins and config.fork else None  # or refuse, with no folder
     with ExitStack() as stack:
         if trainer.is_global_zero:
             make_folder(folder.path, "run.dir" if config.run.dir else "run.root")
             stack.enter_context(folder.held())
             if start is None:
                 _clear(folder)
-                if config.fork:
-                    began = {"fork": fork(config, folder, data.record)}
+                if parent is not None:
+                    began = {"fork": fork(parent, config, folder, data.record)}
             else:
                 adopt(start, folder)
             _begin(folder, config, data.record, began, resumed=start is not None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -118,19 +119,21 @@ def warm_start(config: TrainConfig, model: nn.Module) -> dict[str, Any]:
     }
 
 
-def fork(config: TrainConfig, folder: RunFolder, data: dict[str, Any]) -> dict[str, Any]:
-    """Make the checkpoint of `fork` this folder's last.ckpt, as if this run had written it.
+@dataclass(frozen=True)
+class Parent:
+    """A checkpoint that a fork can go on from, read and checked."""
 
-    From then on the run is resumed like any other. The parent's ledger comes along up to the
-    epoch of the fork, and its best.ckpt if it is the best so far.
+    path: Path
+    content: dict[str, Any]
+    changed: list[str]  # every key that differs, "key: there -> here"
+    done: int  # complete epochs
+
+
+def read_parent(config: TrainConfig) -> Parent:
+    """Read the checkpoint of `fork`; nothing is written.
 
     Args:
         config: of the new run, its origin filled in.
-        folder: of the new run.
-        data: the new run's data record.
-
-    Returns:
-        A record: from where, and every key that differs.
 
     Raises:
         CheckpointError: it cannot be read.
@@ -139,10 +142,30 @@ def fork(config: TrainConfig, folder: RunFolder, data: dict[str, Any]) -> dict[s
     assert config.fork is not None
     path = _source("fork", config.fork)
     content = training_checkpoint(path, "fork")
-    record = content[KEY]
-    changed = [line for line in changes(config, record) if not line.startswith("origin:")]
+    changed = [line for line in changes(config, content[KEY]) if not line.startswith("origin:")]
     done = _refuse_what_cannot_go_on(config, content, changed, path)
-    _forget_what_is_measured_otherwise(content, changed)
+    return Parent(path, content, changed, done)
+
+
+def fork(
+    parent: Parent, config: TrainConfig, folder: RunFolder, data: dict[str, Any]
+) -> dict[str, Any]:
+    """Make the parent's checkpoint this folder's last.ckpt, as if this run had written it.
+
+    From then on the run is resumed like any other. The parent's ledger comes along up to the
+    epoch of the fork, and its best.ckpt if it is the best so far.
+
+    Args:
+        parent: from `read_parent`; its content is used up.
+        config: of the new run, its origin filled in.
+        folder: of the new run.
+        data: the new run's data record.
+
+    Returns:
+        A record: from where, and every key that differs.
+    """
+    content, record = parent.content, parent.content[KEY]
+    _forget_what_is_measured_otherwise(content, parent.changed)
     if not config.callbacks.ema.enabled and "current_model_state" in content:
         content["state_dict"] = dict(content.pop("current_model_state"))  # not the average
         content.pop("averaging_state", None)
@@ -151,19 +174,18 @@ def fork(config: TrainConfig, folder: RunFolder, data: dict[str, Any]) -> dict[s
         "identity": run_identity(config),
         "data": data,
     }
-    home = home_of(path)
+    home = home_of(parent.path)
     _take_best(content, home, folder)
     for row in read_ledger(home.ledger):
-        if int(row["epoch"]) <= done:
+        if int(row["epoch"]) <= parent.done:
             write_row(folder.ledger, row)
     save_checkpoint(content, folder.last)
-    step = int(content["global_step"])
     return {
-        "from": str(path),
+        "from": str(parent.path),
         "id": record.get("identity"),
-        "epoch": done,
-        "step": step,
-        "changed": changed,
+        "epoch": parent.done,
+        "step": int(content["global_step"]),
+        "changed": parent.changed,
     }
 
 

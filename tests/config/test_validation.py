@@ -45,6 +45,20 @@ def test_wrong_loss_weights_are_told_with_their_path(plain: dict[str, Any]) -> N
     assert "loss.segmentation.bloob: no such key; did you mean 'loss.segmentation.blob'?" in message
 
 
+def test_true_is_no_number(plain: dict[str, Any]) -> None:
+    plain["model"] |= {"deep_supervision": True}
+    plain["model"]["encoder"] |= {"channels": [8, True, 8]}
+    plain["optim"]["lr"] = True
+    with pytest.raises(ConfigError) as error:
+        validate(plain, TrainConfig)
+    lines = sorted(str(error.value).splitlines()[1:])
+    assert lines == [
+        "  - model.deep_supervision: must be a number (got true)",
+        "  - model.encoder.channels.1: must be a number (got true)",
+        "  - optim.lr: must be a number (got true)",
+    ]
+
+
 def test_a_missing_key_is_named(plain: dict[str, Any]) -> None:
     del plain["schedule"]["name"]
     with pytest.raises(ConfigError, match=r"schedule\.name: needed, and not set"):

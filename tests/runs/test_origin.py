@@ -77,17 +77,19 @@ def test_a_fork_is_resumed_where_it_is_and_not_forked_again(
 def test_what_weights_and_optimizer_are_made_for_cannot_change(
     parent: RunFolder, tmp_path: Path
 ) -> None:
+    folder = tmp_path / "refused"
     words = ("attention=drr", "model.decoder_channels=16", f"fork={parent.path}")
     with pytest.raises(ConfigError, match=r"(?s)model\.decoder_channels: 8 -> 16.*warmstart="):
-        fit(configure(tmp_path, *words))
+        fit(configure(folder, *words))
     with pytest.raises(ConfigError, match="nothing is left to train"):
-        fit(configure(tmp_path, f"fork={parent.path}", "schedule.total_epochs=2"))
+        fit(configure(folder, f"fork={parent.path}", "schedule.total_epochs=2"))
     with pytest.raises(CheckpointError, match=r"fork=/none: no such file"):
-        fit(configure(tmp_path, "fork=/none"))
+        fit(configure(folder, "fork=/none"))
     with pytest.raises(ConfigError, match="give one of them"):
-        fit(configure(tmp_path, f"fork={parent.path}", f"warmstart={parent.path}"))
+        fit(configure(folder, f"fork={parent.path}", f"warmstart={parent.path}"))
     with pytest.raises(ConfigError, match="with fork or warmstart: give one of them"):
-        fit(configure(tmp_path, f"fork={parent.path}", f"resume={parent.path}"))
+        fit(configure(folder, f"fork={parent.path}", f"resume={parent.path}"))
+    assert not folder.exists()
 
 
 def test_a_fork_under_another_monitor_finds_a_best_of_its_own(
