@@ -346,6 +346,19 @@ def test_a_finished_set_is_left_alone(lidc_folder: Folder, tmp_path: Path) -> No
         _build(root, out)
 
 
+@pytest.mark.parametrize(
+    "how_trained",
+    ["data.split.train_fraction=0.5", "data.batch_size=1", "data.size=64", "data.patch.size=32"],
+)
+def test_how_a_set_is_trained_on_makes_no_other_set(
+    how_trained: str, lidc_folder: Folder, tmp_path: Path
+) -> None:
+    root, out = lidc_folder(6), tmp_path / "set"
+    _build(root, out)
+    assert _build(root, out, how_trained)["already_built"]
+    assert len(_rows(out)) == 6
+
+
 def test_a_folder_that_is_not_free(lidc_folder: Folder, tmp_path: Path) -> None:
     root, out = lidc_folder(6), tmp_path / "set"
     _build(root, out)
