@@ -29,3 +29,8 @@ class _Bar(RichProgressBar):
         values = pl_module.epoch_values
         self._numbers |= {s: f"{values[key]:.3f}" for key, s in _SHOWN.items() if key in values}
         return {"phase": pl_module.schedule.phase(trainer.current_epoch).name, **self._numbers}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Epochs from 1 on, as the ledger, the phases and the report count them."""
+        text = f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+        return text.ljust(len(self.validation_description))
