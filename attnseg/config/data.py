@@ -65,14 +65,24 @@ class SyntheticConfig(Section):
     contrast_spread: NonNegative = 0.5  # standard deviation of its logarithm
     easier: Annotated[float, Field(ge=1.0)] = 5.0  # times the contrast, in the first epoch
     easier_epochs: Annotated[int, Field(ge=0)] = 30  # falls to 1 over so many
+    # Uniform between two values each:
+    margin_px: tuple[float, float] = (0.0, 0.0)  # at 512: so much of the outline is not seen
+    power: tuple[float, float] = (0.5, 0.5)  # of the profile: 0.5 a solid sphere's, 1 rounder
+    blur_px: tuple[float, float] | None = None  # at 512; null: 0.6 px at the model's own size
 
     @model_validator(mode="after")
-    def _range_rises(self) -> SyntheticConfig:
+    def _ranges_rise(self) -> SyntheticConfig:
         low, high = self.diameter_px
         if not 0.0 < low <= high <= 200.0:
             raise ValueError(
                 f"diameter_px: expected 0 < least <= largest <= 200, got [{low:g}, {high:g}]"
             )
+        for name in ("margin_px", "power", "blur_px"):
+            low, high = getattr(self, name) or (0.0, 0.0)
+            if not 0.0 <= low <= high <= 20.0:
+                raise ValueError(
+                    f"{name}: expected 0 <= least <= largest <= 20, got [{low:g}, {high:g}]"
+                )
         return self
 
 

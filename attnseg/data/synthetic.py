@@ -3,8 +3,10 @@
 Annotated nodules are few and most of them are too faint to learn from at first. A nodule of
 known outline that is added to a real image is exact supervision, in any number. In the nearly
 linear display of a DRR a nodule adds its thickness to what the ray has passed already, so it is
-drawn as the projection of a solid ellipsoid with a bumpy outline, whose peak is proportional to
-its diameter. Everything is a pure function of the generator that the caller keys.
+drawn as the projection of an ellipsoid with a bumpy outline, whose peak is proportional to its
+diameter. A solid one has its steepest edge at the outline, which no nodule of LIDC-IDRI has
+(experiments/lidc_data): `margin_px`, `power` and `blur_px` draw what fades before it. Everything is
+a pure function of the generator that the caller keys.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ Floats = npt.NDArray[np.float32]
 
 _CELLS = 64  # of the location prior, along a side of the square image
 _BUMPS = (2, 3, 4, 5)  # harmonics of the outline
+_SHARP = 0.6  # px of the model's size: standard deviation of the blur where none is given
+_MOST_MARGIN = 0.3  # of the radius
 _REFERENCE_SIDE = 512  # px: what the configured diameters are given at
 
 
@@ -131,19 +135,27 @@ def draw_nodules(
         diameter = math.exp(rng.uniform(math.log(low), math.log(high)))
         peak = config.contrast * diameter * math.exp(rng.normal(0.0, config.contrast_spread)) * ease
         place = prior.draw(rng, shape)
-        nodule = _nodule(rng, place, diameter * scale, peak)
+        nodule = _nodule(config, rng, place, diameter, peak, scale)
         if not _touches(nodule, mask):
             nodules.append(nodule)
     return nodules
 
 
 def _nodule(
-    rng: np.random.Generator, place: tuple[float, float], diameter: float, peak: float
+    config: SyntheticConfig,
+    rng: np.random.Generator,
+    place: tuple[float, float],
+    diameter: float,
+    peak: float,
+    scale: float,
 ) -> Nodule:
-    """An ellipsoid's projection: the square root of what is left inside the outline."""
+    """An ellipsoid's projection: a power of what is left inside the outline, less the margin."""
     angle, slim = rng.uniform(0.0, math.pi), rng.uniform(0.7, 1.0)
     bumps, turns = rng.normal(0.0, 0.07, len(_BUMPS)), rng.uniform(0.0, 2 * math.pi, len(_BUMPS))
-    reach = math.ceil(diameter * 0.75) + 2
+    margin = min(_between(rng, config.margin_px), _MOST_MARGIN * diameter / 2) * scale
+    power = _between(rng, config.power)
+    blur = _SHARP if config.blur_px is None else _between(rng, config.blur_px) * scale
+    reach = math.ceil(diameter * scale * 0.75) + 2
     centre = math.floor(place[0]), math.floor(place[1])
     rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
     rows, columns = rows - (place[0] - centre[0]), columns - (place[1] - centre[1])
@@ -153,15 +165,21 @@ def _nodule(
     waves = sum(
         bump * np.cos(n * theta + turn) for n, bump, turn in zip(_BUMPS, bumps, turns, strict=True)
     )
-    radius = np.maximum(diameter / 2 * (1.0 + waves), 0.5)
-    inside = (along**2 + across**2) / radius**2
-    profile = ndimage.gaussian_filter(np.sqrt(np.clip(1.0 - inside, 0.0, None)), 0.6)
+    radius = np.maximum(diameter * scale / 2 * (1.0 + waves), 0.5)
+    distance = along**2 + across**2
+    left = np.clip(1.0 - distance / np.maximum(radius - margin, 0.5) ** 2, 0.0, None)
+    profile = ndimage.gaussian_filter(left**power, blur)
     return Nodule(
         centre[0] - reach,
         centre[1] - reach,
         (peak * profile).astype(np.float32),
-        inside < 1.0,
+        distance < radius**2,
     )
+
+
+def _between(rng: np.random.Generator, ends: tuple[float, float]) -> float:
+    """Uniform; nothing is drawn where both ends are one value."""
+    return ends[0] if ends[0] == ends[1] else float(rng.uniform(*ends))
 
 
 def _touches(nodule: Nodule, mask: npt.NDArray[np.uint8]) -> bool:

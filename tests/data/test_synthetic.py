@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy import ndimage
 
 from attnseg.config import AugmentConfig, PatchConfig, SyntheticConfig
 from attnseg.data.cache import DecodedCache
@@ -54,6 +55,46 @@ def test_the_peak_is_proportional_to_the_diameter() -> None:
         )
         peaks = [nodule.profile.max() for nodule in drawn(config)]
         assert np.mean(peaks) == pytest.approx(0.01 * diameter, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "soft", [{"margin_px": (8.0, 8.0)}, {"power": (1.5, 1.5)}, {"blur_px": (8.0, 8.0)}]
+)
+def test_a_soft_nodule_fades_before_its_outline(soft: dict[str, Any]) -> None:
+    wide = {"per_image": 9.0, "diameter_px": (80.0, 80.0), "contrast_spread": 0.0}
+    solid = drawn(SyntheticConfig(**wide))
+    softer = drawn(SyntheticConfig(**wide, **soft))
+    assert [n.outline.tobytes() for n in softer] == [n.outline.tobytes() for n in solid]
+    for one, other in zip(softer, solid, strict=True):
+        rim = one.outline & ~ndimage.binary_erosion(one.outline, iterations=2)
+        assert one.profile[rim].mean() < 0.92 * other.profile[rim].mean()
+        assert one.profile.max() > 0.7 * other.profile.max()
+
+
+def test_softness_is_drawn_for_every_nodule_and_given_at_512_px() -> None:
+    config = SyntheticConfig(
+        per_image=30.0,
+        diameter_px=(60.0, 60.0),
+        contrast_spread=0.0,
+        margin_px=(0.0, 9.0),
+        power=(0.5, 2.0),
+        blur_px=(0.5, 4.0),
+    )
+    shares = [(n.profile[n.outline] / n.profile.max()).mean() for n in drawn(config)]
+    assert np.std(shares) > 0.05
+    small, large = (
+        draw_nodules(config, NOWHERE, np.random.default_rng(3), np.zeros((size, size), np.uint8),
+                     size, 0)[0]
+        for size in (128, 512)
+    )  # fmt: skip
+    shares = [(n.profile[n.outline] / n.profile.max()).mean() for n in (small, large)]
+    assert shares[0] == pytest.approx(shares[1], rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["margin_px", "power", "blur_px"])
+def test_a_range_that_falls_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name}: expected 0 <= least <= largest"):
+        SyntheticConfig.model_validate({name: [2.0, 1.0]})
 
 
 def test_it_gets_harder_until_easier_epochs() -> None:

@@ -1,0 +1,191 @@
+"""How many nodules of known place, put into held-out images, does a network find?
+
+    python experiments/lidc_drr/inserted.py --root DRRS RUN [RUN...] [--draws 3] [--diameter 14 36]
+
+The real lesions of a validation split are few: two networks must differ by 0.02 Dice before they
+can be told apart. Synthetic nodules of the contrast that real ones have can be had by the thousand,
+in the same images. Every network gets the same pictures of 512 px. Printed are the share found at
+1, 2, 4 and 8 false positives an image, the mean of the four, its paired difference to the first
+network's (95 % bootstrap interval over patients), and the share of the real lesions of that size at
+the same thresholds. A false positive is a local maximum of the probability away from every lesion,
+real or not; a lesion's score is its highest pixel.
+
+What is measured is what `data.synthetic` trains for: read it beside the real lesions, not instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.progress import track
+from scipy import ndimage
+
+from attnseg.config import AugmentConfig, PatchConfig, SplitConfig, SyntheticConfig
+from attnseg.data.datamodule import AttnSegDataModule
+from attnseg.data.dataset import TrainDataset
+from attnseg.errors import UserError
+from attnseg.prediction.predictor import Predictor, predictor_of
+from attnseg.reports.compare.statistics import bootstrap_interval
+from attnseg.runs.checkpoints import LoadedCheckpoint, load_checkpoints
+
+RATES = (1, 2, 4, 8)
+SOFT = {"margin": (0.0, 3.0), "power": (0.5, 1.5), "blur": (0.8, 2.4)}
+"""As experiments/lidc_data finds the edges of real lesions."""
+SIZE = 512  # px
+_REACH = 10  # px: nearer to a lesion, a maximum is no false positive
+_TOUCHING = np.ones((3, 3), int)
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Findings:
+    """Scores of one network over all images."""
+
+    n_images: int = 0
+    false: list[float] = field(default_factory=list)
+    inserted: list[float] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)  # one an inserted nodule
+    real: list[float] = field(default_factory=list)
+
+    def hits(self, rate: int) -> tuple[npt.NDArray[np.float64], float]:
+        """Whether each inserted nodule, and what share of the real lesions, is found at a rate."""
+        ordered = np.sort(self.false)[::-1]
+        allowed = rate * self.n_images
+        threshold = ordered[allowed] if allowed < len(ordered) else 0.0
+        real = float(np.mean(np.array(self.real) > threshold)) if self.real else math.nan
+        return (np.array(self.inserted) > threshold).astype(float), real
+
+
+def lesion_scores(probability: npt.NDArray[Any], mask: Mask, smallest_px: float) -> list[float]:
+    """The highest probability in each component of at least that diameter."""
+    labels, count = ndimage.label(mask, _TOUCHING)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    least = math.pi / 4 * smallest_px**2
+    return [float(probability[labels == i].max()) for i in range(1, count + 1) if areas[i] >= least]
+
+
+def false_scores(probability: npt.NDArray[Any], lesions: Mask) -> list[float]:
+    """The local maxima of a probability map (H, W) away from all lesions."""
+    peaks = ndimage.maximum_filter(probability, 2 * _REACH - 1) == probability
+    near = ndimage.binary_dilation(lesions, iterations=_REACH) if lesions.any() else lesions
+    return [float(value) for value in probability[peaks & ~near] if value > 0.0]
+
+
+def images(
+    data: AttnSegDataModule, options: argparse.Namespace
+) -> Iterator[tuple[str, dict[str, Any], Mask, Mask]]:
+    """Patient, sample, inserted nodules and real lesions (H, W each) of every image and draw."""
+    nodules = SyntheticConfig(
+        per_image=options.per_image,
+        diameter_px=tuple(options.diameter),
+        contrast=options.contrast,
+        easier=1.0,
+        margin_px=tuple(options.margin),
+        power=tuple(options.power),
+        blur_px=tuple(options.blur),
+    )
+    cases = data.cases(options.split)
+    plain = data.dataset(options.split)
+    filled = TrainDataset(
+        cases,
+        data.cache,
+        patch=PatchConfig(),
+        augment=AugmentConfig(enabled=False),
+        seed=options.seed,
+        synthetic=nodules,
+    )
+    turns = [(draw, index) for draw in range(options.draws) for index in range(len(cases))]
+    for draw, index in track(turns, "looking", transient=True):
+        real = plain[index]["mask"][0].numpy() > 0
+        sample = filled[draw, index]
+        yield cases[index].patient_id, sample, (sample["mask"][0].numpy() > 0) & ~real, real
+
+
+def measure(predictor: Predictor, data: AttnSegDataModule, options: argparse.Namespace) -> Findings:
+    """Show a network every image."""
+    found = Findings()
+    for patient, sample, inserted, real in images(data, options):
+        with torch.inference_mode():
+            maps = predictor(sample["xray"][None], sample["drr"][None], [patient])
+        probability = maps.probability[0, 0].numpy()
+        found.n_images += 1
+        found.false += false_scores(probability, inserted | real)
+        scores = lesion_scores(probability, inserted, 0.0)
+        found.inserted += scores
+        found.patients += [patient] * len(scores)
+        found.real += lesion_scores(probability, real, options.diameter[0])
+    return found
+
+
+def held_out(
+    members: Sequence[LoadedCheckpoint], spec: str, data: AttnSegDataModule, split: str
+) -> None:
+    """Refuse a network that was trained on a patient of the images."""
+    patients = {case.patient_id for case in data.cases(split)}  # type: ignore[arg-type]
+    for member in members:
+        seen = patients & set(member.data_record.get("train_patients", ()))
+        if seen:
+            raise SystemExit(f"{spec}: {len(seen)} of the {len(patients)} patients trained it")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_AS_WRITTEN)
+    parser.add_argument("checkpoints", nargs="+", help="runs, checkpoints, files of weights")
+    parser.add_argument("--root", required=True, help="the LIDC_LDRI folder of the DRRs")
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="of the first")
+    parser.add_argument("--draws", type=int, default=3, help="times that every image is filled")
+    parser.add_argument("--per-image", type=float, default=8.0, help="nodules, on average")
+    parser.add_argument("--diameter", type=float, nargs=2, default=(14.0, 36.0), help="px at 512")
+    for name, ends in SOFT.items():
+        parser.add_argument(f"--{name}", type=float, nargs=2, default=ends, help="data.synthetic")
+    parser.add_argument("--contrast", type=float, default=0.017, help="data.synthetic")
+    parser.add_argument("--seed", type=int, default=7)
+    options = parser.parse_args()
+    rates = " | ".join(f"at {rate}" for rate in RATES)
+    print(f"| | nodules | {rates} | mean | against the first | real lesions, mean (lesions) |")
+    print("|---" * (6 + len(RATES)) + "|")
+    first: Findings | None = None
+    division: SplitConfig | None = None
+    for spec in options.checkpoints:
+        members = load_checkpoints(spec)
+        config = members[0].config.data
+        division = division or config.split
+        changed = {"root": options.root, "size": SIZE, "split": division}
+        data = AttnSegDataModule(config.model_copy(update=changed), 0)
+        held_out(members, spec, data, options.split)
+        data.setup()
+        found = measure(predictor_of(members).eval(), data, options)
+        first = first or found
+        print(_row(spec, found, first), flush=True)
+
+
+def _row(name: str, found: Findings, first: Findings) -> str:
+    hits = [found.hits(rate) for rate in RATES]
+    shares = " | ".join(f"{inserted.mean():.3f}" for inserted, _ in hits)
+    mean = np.mean([inserted for inserted, _ in hits], axis=0)
+    real = float(np.mean([share for _, share in hits]))
+    against = ""
+    if found is not first:
+        gained = mean - np.mean([first.hits(rate)[0] for rate in RATES], axis=0)
+        low, high = bootstrap_interval(gained, found.patients, n_resamples=2000)
+        against = f"{gained.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+    cells = [name, str(len(mean)), shares, f"{mean.mean():.3f}", against]
+    return f"| {' | '.join(cells)} | {real:.3f} ({len(found.real)}) |"
+
+
+_AS_WRITTEN = argparse.RawDescriptionHelpFormatter
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(str(error)) from None
