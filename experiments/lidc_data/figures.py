@@ -20,7 +20,8 @@ from attnseg.reports.style import (
     save_png,
     tidy,
 )
-from experiments.lidc_data.cases import Lesion, Studied
+from experiments.lidc_data.cases import Floats, Lesion, Studied
+from experiments.lidc_data.edges import DISTANCES, SMALLEST
 from experiments.lidc_data.prior import ATLAS, heat_map
 from experiments.lidc_data.tables import BINS, Line, bin_name, shift_profile
 from experiments.lidc_data.visibility import SHIFTS
@@ -141,6 +142,28 @@ def draw_resolution(means: Mapping[str, float], grids: Sequence[int], path: Path
     )
     axes.set_xticks(grids)
     axes.set_xlabel("grid, px (stride = 512 / grid)", fontsize=LABEL)
+    axes.legend(fontsize=SMALL, frameon=False)
+    return save_png(figure, path)
+
+
+def draw_edges(profiles: Mapping[str, tuple[Floats, int]], path: Path) -> Path:
+    """Grey level by distance to the outline, from 0 right outside it to 1 at its highest."""
+    figure = new_figure(6, 3.6)
+    axes = figure.subplots()
+    tidy(axes, f"grey level across the outline, lesions of {SMALLEST:g} px or more")
+    for (name, (profile, count)), colour in zip(
+        profiles.items(), (BLUE, ORANGE, GREEN), strict=False
+    ):
+        axes.plot(
+            DISTANCES,
+            (profile - profile[DISTANCES < 0][-1]) / np.ptp(profile[DISTANCES > -1]),
+            marker="o",
+            markersize=3,
+            color=colour,
+            label=f"{name} ({count})",
+        )
+    axes.axvline(0, color=GREY, linestyle=":")
+    axes.set_xlabel("px inside the outline", fontsize=LABEL)
     axes.legend(fontsize=SMALL, frameon=False)
     return save_png(figure, path)
 

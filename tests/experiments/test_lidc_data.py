@@ -16,6 +16,7 @@ from attnseg.config import DataCommandConfig
 from attnseg.data.case import Case
 from experiments.lidc_data import defects
 from experiments.lidc_data.cases import Lesion, Studied, match_annotations
+from experiments.lidc_data.edges import DISTANCES, edge_lines, edge_profile, mean_profiles
 from experiments.lidc_data.lungs import bounding_box, lung_fields
 from experiments.lidc_data.observer import STRIDE, predict_map
 from experiments.lidc_data.prior import heat_map, padded
@@ -155,6 +156,23 @@ def test_the_heat_map_is_where_lesions_are_in_the_lungs_box() -> None:
     assert padded(np.ones((2, 4)), 4).sum(1).tolist() == [0, 4, 4, 0]
 
 
+def test_a_solid_disc_rises_at_its_outline_and_a_smaller_one_inside() -> None:
+    whole = disc(80, 80, 20)
+    for radius, at in ((20, 0.0), (16, 4.0)):
+        profile = edge_profile(disc(80, 80, radius).astype(np.float32), whole)
+        assert profile[at - 1 > DISTANCES].max() < 0.1
+        assert profile[at + 1 < DISTANCES].min() > 0.9
+    profiles = mean_profiles([chest((80, 80, 14), contrast=50.0), chest((40, 40, 5))])
+    assert profiles["real"][1] == 1
+    shares = {
+        line.subset: line.value
+        for line in edge_lines(profiles)
+        if line.measure == "share of the rise within 1 px of the outline"
+    }
+    assert shares["real"] > shares["synthetic, solid"]
+    assert shares["synthetic, solid"] > 2 * shares["synthetic, as lidc_drr draws them"]
+
+
 def test_twins_and_repeats_are_found() -> None:
     class Twins:
         def load(self, case: Case) -> object:
@@ -177,8 +195,8 @@ def test_the_study_runs_on_phantoms(tmp_path: Path) -> None:
         rows = list(csv.DictReader(stream))
     assert {row["question"] for row in rows} == {
         "sizes", "ratings", "visibility", "ceiling", "registration",
-        "prior", "observer", "resolution", "lungs", "defects",
+        "prior", "observer", "resolution", "lungs", "defects", "edges",
     }  # fmt: skip
     drawn = {path.stem for path in tmp_path.glob("*.png")}
-    assert drawn == {"sizes", "visibility", "registration", "heat_map", "resolution"}
+    assert drawn == {"sizes", "visibility", "registration", "heat_map", "resolution", "edges"}
     assert (tmp_path / "lesions.csv").read_text().count("\n") > 1
