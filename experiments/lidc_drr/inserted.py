@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
 
@@ -35,6 +36,7 @@ from attnseg.prediction.predictor import Predictor, predictor_of
 from attnseg.reports.compare.statistics import bootstrap_interval
 from attnseg.runs.checkpoints import LoadedCheckpoint, load_checkpoints
 
+SPLITS = ("val", "test")
 RATES = (1, 2, 4, 8)
 SOFT = {"margin": (0.0, 3.0), "power": (0.5, 1.5), "blur": (0.8, 2.4)}
 """As experiments/lidc_data finds the edges of real lesions."""
@@ -103,7 +105,7 @@ def images(
         synthetic=nodules,
     )
     turns = [(draw, index) for draw in range(options.draws) for index in range(len(cases))]
-    for draw, index in track(turns, "looking", transient=True):
+    for draw, index in track(turns, "looking", transient=True, console=Console(stderr=True)):
         real = plain[index]["mask"][0].numpy() > 0
         sample = filled[draw, index]
         yield cases[index].patient_id, sample, (sample["mask"][0].numpy() > 0) & ~real, real
@@ -140,8 +142,8 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_AS_WRITTEN)
     parser.add_argument("checkpoints", nargs="+", help="runs, checkpoints, files of weights")
-    parser.add_argument("--root", required=True, help="the LIDC_LDRI folder of the DRRs")
-    parser.add_argument("--split", choices=("val", "test"), default="val", help="of the first")
+    parser.add_argument("--root", help="data.root, where the data is in a folder")
+    parser.add_argument("--split", choices=SPLITS, default="val", help="of the first network's")
     parser.add_argument("--draws", type=int, default=3, help="times that every image is filled")
     parser.add_argument("--per-image", type=float, default=8.0, help="nodules, on average")
     parser.add_argument("--diameter", type=float, nargs=2, default=(14.0, 36.0), help="px at 512")
@@ -159,7 +161,8 @@ def main() -> None:
         members = load_checkpoints(spec)
         config = members[0].config.data
         division = division or config.split
-        changed = {"root": options.root, "size": SIZE, "split": division}
+        changed = {"size": SIZE, "split": division}
+        changed |= {"root": options.root} if options.root else {}
         data = AttnSegDataModule(config.model_copy(update=changed), 0)
         held_out(members, spec, data, options.split)
         data.setup()

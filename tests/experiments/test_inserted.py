@@ -1,0 +1,60 @@
+"""Counting what is found of nodules put into held-out images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attnseg.runs.folder import RunFolder
+from experiments.lidc_drr import inserted
+from experiments.lidc_drr.inserted import Findings, false_scores, lesion_scores
+
+
+def test_a_lesions_score_is_its_highest_pixel_and_small_ones_may_be_left_out() -> None:
+    mask = np.zeros((40, 40), bool)
+    mask[2:4, 2:4] = mask[20:30, 20:30] = True
+    probability = np.zeros((40, 40))
+    probability[3, 3], probability[25, 22], probability[35, 5] = 0.4, 0.7, 0.9
+    assert lesion_scores(probability, mask, 0.0) == [0.4, 0.7]
+    assert lesion_scores(probability, mask, 5.0) == [0.7]
+
+
+def test_maxima_near_a_lesion_are_no_false_positives() -> None:
+    lesions = np.zeros((100, 100), bool)
+    lesions[50:54, 50:54] = True
+    probability = np.zeros((100, 100))
+    probability[58, 52], probability[80, 20], probability[10, 90] = 0.9, 0.5, 0.3
+    assert sorted(false_scores(probability, lesions)) == [0.3, 0.5]
+    assert sorted(false_scores(probability, np.zeros_like(lesions))) == [0.3, 0.5, 0.9]
+
+
+def test_the_threshold_lets_so_many_false_positives_through() -> None:
+    found = Findings(2, [0.9, 0.8, 0.5, 0.4, 0.2], [0.95, 0.6, 0.45, 0.1], ["p"] * 4, [0.55])
+    assert found.hits(1)[0].tolist() == [1.0, 1.0, 0.0, 0.0]  # above 0.5: two on two images
+    assert found.hits(1)[1] == 1.0
+    assert found.hits(2)[0].tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert found.hits(8)[0].tolist() == [1.0] * 4  # there are not that many
+
+
+def test_networks_are_set_side_by_side_on_images_that_did_not_train_them(
+    finished: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["inserted.py", "--draws", "2", str(finished.path), str(finished.best)]
+    monkeypatch.setattr("sys.argv", words)
+    inserted.main()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert len(rows) == 2
+    assert int(rows[0][1]) > 5
+    assert rows[0][1:7] == rows[1][1:7]
+    assert rows[1][7] == "+0.0000 [+0.0000, +0.0000]"
+
+
+def test_a_network_that_was_trained_on_them_is_refused(
+    finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inserted, "SPLITS", ("train",))
+    monkeypatch.setattr("sys.argv", ["inserted.py", "--split", "train", str(finished.path)])
+    with pytest.raises(SystemExit, match="patients trained it"):
+        inserted.main()
