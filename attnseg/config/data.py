@@ -65,7 +65,9 @@ class SyntheticConfig(Section):
     contrast_spread: NonNegative = 0.5  # standard deviation of its logarithm
     easier: Annotated[float, Field(ge=1.0)] = 5.0  # times the contrast, in the first epoch
     easier_epochs: Annotated[int, Field(ge=0)] = 30  # falls to 1 over so many
+    bright_contrast: Fraction = 1.0  # times the contrast, at a standard deviation above the mean
     # Uniform between two values each:
+    axis_ratio: tuple[float, float] = (0.7, 1.0)
     margin_px: tuple[float, float] = (0.0, 0.0)  # at 512: so much of the outline is not seen
     power: tuple[float, float] = (0.5, 0.5)  # of the profile: 0.5 a solid sphere's, 1 rounder
     blur_px: tuple[float, float] | None = None  # at 512; null: 0.6 px at the model's own size
@@ -77,12 +79,15 @@ class SyntheticConfig(Section):
             raise ValueError(
                 f"diameter_px: expected 0 < least <= largest <= 200, got [{low:g}, {high:g}]"
             )
-        for name in ("margin_px", "power", "blur_px"):
+        most = {"axis_ratio": 1.0, "margin_px": 20.0, "power": 20.0, "blur_px": 20.0}
+        for name, top in most.items():
             low, high = getattr(self, name) or (0.0, 0.0)
-            if not 0.0 <= low <= high <= 20.0:
+            if not 0.0 <= low <= high <= top:
                 raise ValueError(
-                    f"{name}: expected 0 <= least <= largest <= 20, got [{low:g}, {high:g}]"
+                    f"{name}: expected 0 <= least <= largest <= {top:g}, got [{low:g}, {high:g}]"
                 )
+        if self.axis_ratio[0] < 0.1:
+            raise ValueError(f"axis_ratio: at least 0.1, got {self.axis_ratio[0]:g}")
         return self
 
 

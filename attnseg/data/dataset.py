@@ -137,7 +137,7 @@ class TrainDataset(CaseDataset):
             return []
         rng = nodule_generator(self._seed, epoch, sample)
         size = self.cache.size
-        return draw_nodules(self._synthetic, self._prior, rng, case.mask, size, epoch)
+        return draw_nodules(self._synthetic, self._prior, rng, case, size, epoch)
 
 
 def _with_nodules(mask: npt.NDArray[np.uint8], nodules: Sequence[Nodule]) -> npt.NDArray[np.uint8]:

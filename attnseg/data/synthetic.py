@@ -5,8 +5,9 @@ known outline that is added to a real image is exact supervision, in any number.
 linear display of a DRR a nodule adds its thickness to what the ray has passed already, so it is
 drawn as the projection of an ellipsoid with a bumpy outline, whose peak is proportional to its
 diameter. A solid one has its steepest edge at the outline, which no nodule of LIDC-IDRI has
-(experiments/lidc_data): `margin_px`, `power` and `blur_px` draw what fades before it. Everything is
-a pure function of the generator that the caller keys.
+(experiments/lidc_data): `margin_px`, `power` and `blur_px` draw what fades before it. Nor is
+the display linear where it is bright: `bright_contrast` is what is left of the contrast there.
+Everything is a pure function of the image and the generator that the caller keys.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from attnseg.config import SyntheticConfig
+from attnseg.data.record import Decoded
 from attnseg.data.window import Window, full_window
 
 Floats = npt.NDArray[np.float32]
@@ -112,31 +114,36 @@ def draw_nodules(
     config: SyntheticConfig,
     prior: LocationPrior,
     rng: np.random.Generator,
-    mask: npt.NDArray[np.uint8],
+    case: Decoded,
     size: int,
     epoch: int,
 ) -> list[Nodule]:
     """The nodules that a training sample gets; none overlaps a real one.
 
     Diameters are log-uniform; the peak is `contrast` times the diameter, times a log-normal
-    factor, times `easier` at epoch 0, which falls geometrically to 1 at `easier_epochs`.
+    factor, times `easier` at epoch 0, which falls geometrically to 1 at `easier_epochs`, and times
+    what falls linearly from 1 to `bright_contrast` with the grey level at the place, from one
+    standard deviation below the image's mean to one above.
 
     Args:
-        mask: (H, W) 0/1, the real one.
+        case: that they are added to.
         size: px of the longer side; diameters are scaled by size / 512.
         epoch: of the run.
     """
     scale = size / _REFERENCE_SIDE
     low, high = config.diameter_px
     ease = config.easier ** max(0.0, 1.0 - epoch / max(config.easier_epochs, 1))
-    shape = (mask.shape[0], mask.shape[1])
+    shape = (case.mask.shape[0], case.mask.shape[1])
     nodules = []
     for _ in range(int(rng.poisson(config.per_image))):
         diameter = math.exp(rng.uniform(math.log(low), math.log(high)))
         peak = config.contrast * diameter * math.exp(rng.normal(0.0, config.contrast_spread)) * ease
         place = prior.draw(rng, shape)
+        if config.bright_contrast < 1.0:
+            grey = _grey_level(case, place, diameter * scale / 2)
+            peak *= 1.0 - (1.0 - config.bright_contrast) * (min(max(grey, -1.0), 1.0) + 1.0) / 2.0
         nodule = _nodule(config, rng, place, diameter, peak, scale)
-        if not _touches(nodule, mask):
+        if not _touches(nodule, case.mask):
             nodules.append(nodule)
     return nodules
 
@@ -150,7 +157,7 @@ def _nodule(
     scale: float,
 ) -> Nodule:
     """An ellipsoid's projection: a power of what is left inside the outline, less the margin."""
-    angle, slim = rng.uniform(0.0, math.pi), rng.uniform(0.7, 1.0)
+    angle, slim = rng.uniform(0.0, math.pi), rng.uniform(*config.axis_ratio)
     bumps, turns = rng.normal(0.0, 0.07, len(_BUMPS)), rng.uniform(0.0, 2 * math.pi, len(_BUMPS))
     margin = min(_between(rng, config.margin_px), _MOST_MARGIN * diameter / 2) * scale
     power = _between(rng, config.power)
@@ -180,6 +187,13 @@ def _nodule(
 def _between(rng: np.random.Generator, ends: tuple[float, float]) -> float:
     """Uniform; nothing is drawn where both ends are one value."""
     return ends[0] if ends[0] == ends[1] else float(rng.uniform(*ends))
+
+
+def _grey_level(case: Decoded, place: tuple[float, float], reach: float) -> float:
+    """Of the standardised DRR, the mean over a square of 2 `reach` px; 0 outside the image."""
+    rows, columns = (slice(max(int(at - reach), 0), max(int(at + reach), 0) + 1) for at in place)
+    around = case.drr[rows, columns]
+    return (float(around.mean()) - case.mean[1]) / case.std[1] if around.size else 0.0
 
 
 def _touches(nodule: Nodule, mask: npt.NDArray[np.uint8]) -> bool:

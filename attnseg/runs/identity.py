@@ -41,7 +41,9 @@ _FREE: dict[str, tuple[str, ...] | None] = {
 _CAME_LATER: dict[str, Any] = {
     "data.augment.on_device": False,
     "data.split.train_fraction": 1.0,
+    "data.synthetic.axis_ratio": [0.7, 1.0],
     "data.synthetic.blur_px": None,
+    "data.synthetic.bright_contrast": 1.0,
     "data.synthetic.margin_px": [0.0, 0.0],
     "data.synthetic.power": [0.5, 0.5],
     "loss.segmentation.blob": 0.0,

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from attnseg.config import SyntheticConfig
+from attnseg.data.record import Decoded
 from attnseg.data.synthetic import LocationPrior, draw_nodules
 from experiments.lidc_data.cases import Floats, Studied
 from experiments.lidc_data.tables import Line
@@ -93,11 +94,13 @@ def _real(studied: Sequence[Studied]) -> Iterator[Floats]:
 
 def _synthetic(config: SyntheticConfig) -> Iterator[Floats]:
     side = 128
-    nothing, prior = np.zeros((side, side), np.uint8), LocationPrior([], 512)
+    nothing, grey = np.zeros((side, side), np.uint8), np.zeros((side, side), np.float32)
+    empty = Decoded(grey, grey, nothing, (0.0, 0.0), (1.0, 1.0), 0, None)
+    prior = LocationPrior([], 512)
     made = 0
     for seed in range(10 * N_SYNTHETIC):
-        for nodule in draw_nodules(config, prior, np.random.default_rng(seed), nothing, 512, 0):
-            image, mask = np.zeros((side, side), np.float32), nothing.copy()
+        for nodule in draw_nodules(config, prior, np.random.default_rng(seed), empty, 512, 0):
+            image, mask = grey.copy(), nothing.copy()
             corner = (nodule.top - side // 4, nodule.left - side // 4)
             nodule.brighten(image, corner)
             nodule.mark(mask, corner)

@@ -17,18 +17,26 @@ from scipy import ndimage
 from attnseg.config import AugmentConfig, PatchConfig, SyntheticConfig
 from attnseg.data.cache import DecodedCache
 from attnseg.data.dataset import TrainDataset
+from attnseg.data.record import Decoded
 from attnseg.data.synthetic import LocationPrior, Nodule, draw_nodules
 
 Make = Callable[..., Any]
 EMPTY = np.zeros((96, 128), dtype=np.uint8)
+
+
+def case(mask: np.ndarray = EMPTY, drr: np.ndarray | None = None) -> Decoded:
+    """A grey image, or `drr`, standardised as it is."""
+    image = np.zeros(mask.shape, np.float32) if drr is None else drr
+    return Decoded(image, image, mask, (0.0, 0.0), (1.0, 1.0), int(mask.sum()), None)
+
+
 NOWHERE = LocationPrior([], 128)
 MANY = SyntheticConfig(per_image=6.0, easier=1.0)
 
 
 def drawn(config: SyntheticConfig, *, seed: int = 0, epoch: int = 0, **more: Any) -> list[Nodule]:
-    mask = more.get("mask", EMPTY)
-    rng = np.random.default_rng(seed)
-    return draw_nodules(config, more.get("prior", NOWHERE), rng, mask, 128, epoch)
+    prior, shown = more.get("prior", NOWHERE), case(more.get("mask", EMPTY), more.get("drr"))
+    return draw_nodules(config, prior, np.random.default_rng(seed), shown, 128, epoch)
 
 
 def test_the_mean_number_is_what_was_asked_for() -> None:
@@ -83,12 +91,43 @@ def test_softness_is_drawn_for_every_nodule_and_given_at_512_px() -> None:
     shares = [(n.profile[n.outline] / n.profile.max()).mean() for n in drawn(config)]
     assert np.std(shares) > 0.05
     small, large = (
-        draw_nodules(config, NOWHERE, np.random.default_rng(3), np.zeros((size, size), np.uint8),
-                     size, 0)[0]
+        draw_nodules(
+            config,
+            NOWHERE,
+            np.random.default_rng(3),
+            case(np.zeros((size, size), np.uint8)),
+            size,
+            0,
+        )[0]
         for size in (128, 512)
-    )  # fmt: skip
+    )
     shares = [(n.profile[n.outline] / n.profile.max()).mean() for n in (small, large)]
     assert shares[0] == pytest.approx(shares[1], rel=0.1)
+
+
+def test_a_nodule_is_fainter_where_the_image_is_bright() -> None:
+    config = MANY.model_copy(update={"bright_contrast": 0.25, "contrast_spread": 0.0})
+    solid = [n.profile.max() for n in drawn(config.model_copy(update={"bright_contrast": 1.0}))]
+    for grey, share in ((-3.0, 1.0), (-1.0, 1.0), (0.0, 0.625), (1.0, 0.25), (2.0, 0.25)):
+        made = drawn(config, drr=np.full(EMPTY.shape, grey, np.float32))
+        np.testing.assert_allclose([n.profile.max() for n in made], share * np.array(solid), 1e-5)
+    half = np.where(np.arange(128) < 64, -1.0, 1.0).astype(np.float32) * np.ones(
+        (96, 1), np.float32
+    )
+    made = drawn(config.model_copy(update={"diameter_px": (20.0, 20.0)}), drr=half)
+    by_side = {n.left < 60: n.profile.max() for n in made}
+    assert by_side[True] > 2 * by_side[False]
+
+
+def test_the_axes_ratio_is_drawn() -> None:
+    for ratio in (0.3, 1.0):
+        config = SyntheticConfig(
+            per_image=20.0, diameter_px=(60.0, 60.0), axis_ratio=(ratio, ratio)
+        )
+        areas = [nodule.outline.sum() for nodule in drawn(config)]
+        assert np.mean(areas) == pytest.approx(np.pi * 7.5**2 * ratio, rel=0.15)
+    with pytest.raises(ValidationError, match="axis_ratio: at least 0.1"):
+        SyntheticConfig(axis_ratio=(0.0, 1.0))
 
 
 @pytest.mark.parametrize("name", ["margin_px", "power", "blur_px"])
