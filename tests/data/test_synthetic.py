@@ -126,7 +126,7 @@ def test_the_axes_ratio_is_drawn() -> None:
         )
         areas = [nodule.outline.sum() for nodule in drawn(config)]
         assert np.mean(areas) == pytest.approx(np.pi * 7.5**2 * ratio, rel=0.15)
-    with pytest.raises(ValidationError, match="axis_ratio: at least 0.1"):
+    with pytest.raises(ValidationError, match=r"axis_ratio: at least 0\.1"):
         SyntheticConfig(axis_ratio=(0.0, 1.0))
 
 
