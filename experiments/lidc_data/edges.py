@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from attnseg.config import SyntheticConfig
+from attnseg.commands.compose import compose_checked
+from attnseg.config import SyntheticConfig, TrainConfig
 from attnseg.data.record import Decoded
 from attnseg.data.synthetic import LocationPrior, draw_nodules
 from experiments.lidc_data.cases import Floats, Studied
@@ -24,19 +25,14 @@ DISTANCES = np.arange(-REACH, REACH) + 0.5
 """px from the outline: negative outside, positive inside."""
 
 SMALLEST = 18.0  # px: below, hardly a pixel is that far inside
+LARGEST = 45.0  # px: of synthetic ones
 N_SYNTHETIC = 400
 
-SYNTHETIC: Mapping[str, SyntheticConfig] = {
-    "synthetic, solid": SyntheticConfig(per_image=1.0, diameter_px=(SMALLEST, 45.0), easier=1.0),
-    "synthetic, as lidc_drr draws them": SyntheticConfig(
-        per_image=1.0,
-        diameter_px=(SMALLEST, 45.0),
-        contrast=0.017,
-        easier=1.0,
-        margin_px=(0.0, 3.0),
-        power=(0.5, 1.5),
-        blur_px=(0.8, 2.4),
-    ),
+SYNTHETIC = {
+    "synthetic, solid": SyntheticConfig(),
+    "synthetic, as lidc_drr draws them": compose_checked(
+        "train", ["experiment=lidc_drr", "data.root=."], TrainConfig
+    ).data.synthetic,
 }
 
 
@@ -97,6 +93,9 @@ def _synthetic(config: SyntheticConfig) -> Iterator[Floats]:
     nothing, grey = np.zeros((side, side), np.uint8), np.zeros((side, side), np.float32)
     empty = Decoded(grey, grey, nothing, (0.0, 0.0), (1.0, 1.0), 0, None)
     prior = LocationPrior([], 512)
+    config = config.model_copy(
+        update={"per_image": 1.0, "diameter_px": (SMALLEST, LARGEST), "easier": 1.0}
+    )
     made = 0
     for seed in range(10 * N_SYNTHETIC):
         for nodule in draw_nodules(config, prior, np.random.default_rng(seed), empty, 512, 0):

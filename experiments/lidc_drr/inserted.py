@@ -28,7 +28,8 @@ from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
 
-from attnseg.config import AugmentConfig, PatchConfig, SplitConfig, SyntheticConfig
+from attnseg.commands.compose import compose_checked
+from attnseg.config import AugmentConfig, PatchConfig, SplitConfig, SyntheticConfig, TrainConfig
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.data.dataset import TrainDataset
 from attnseg.errors import UserError
@@ -38,8 +39,6 @@ from attnseg.runs.checkpoints import LoadedCheckpoint, load_checkpoints
 
 SPLITS = ("val", "test")
 RATES = (1, 2, 4, 8)
-SOFT = {"margin": (0.0, 3.0), "power": (0.5, 1.5), "blur": (0.8, 2.4)}
-"""As experiments/lidc_data finds the edges of real lesions."""
 SIZE = 512  # px
 _REACH = 10  # px: nearer to a lesion, a maximum is no false positive
 _TOUCHING = np.ones((3, 3), int)
@@ -85,15 +84,13 @@ def images(
     data: AttnSegDataModule, options: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, Any], Mask, Mask]]:
     """Patient, sample, inserted nodules and real lesions (H, W each) of every image and draw."""
-    nodules = SyntheticConfig(
-        per_image=options.per_image,
-        diameter_px=tuple(options.diameter),
-        contrast=options.contrast,
-        easier=1.0,
-        margin_px=tuple(options.margin),
-        power=tuple(options.power),
-        blur_px=tuple(options.blur),
-    )
+    asked = {"per_image": options.per_image, "diameter_px": options.diameter, "easier": 1.0}
+    if options.solid_blur is not None:
+        kind = SyntheticConfig(blur_px=(options.solid_blur, options.solid_blur))
+    else:
+        words = ["experiment=lidc_drr", "data.root=."]
+        kind = compose_checked("train", words, TrainConfig).data.synthetic
+    nodules = kind.model_copy(update=asked)
     cases = data.cases(options.split)
     plain = data.dataset(options.split)
     filled = TrainDataset(
@@ -147,9 +144,9 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3, help="times that every image is filled")
     parser.add_argument("--per-image", type=float, default=8.0, help="nodules, on average")
     parser.add_argument("--diameter", type=float, nargs=2, default=(14.0, 36.0), help="px at 512")
-    for name, ends in SOFT.items():
-        parser.add_argument(f"--{name}", type=float, nargs=2, default=ends, help="data.synthetic")
-    parser.add_argument("--contrast", type=float, default=0.017, help="data.synthetic")
+    parser.add_argument(
+        "--solid-blur", type=float, help="px: solid nodules, blurred so, instead of lidc_drr's"
+    )
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     rates = " | ".join(f"at {rate}" for rate in RATES)
