@@ -20,8 +20,8 @@ from attnseg.reports.style import (
     save_png,
     tidy,
 )
+from experiments.lidc_data.appearance import DISTANCES, SMALLEST
 from experiments.lidc_data.cases import Floats, Lesion, Studied
-from experiments.lidc_data.edges import DISTANCES, SMALLEST
 from experiments.lidc_data.prior import ATLAS, heat_map
 from experiments.lidc_data.tables import BINS, Line, bin_name, shift_profile
 from experiments.lidc_data.visibility import SHIFTS

@@ -28,7 +28,7 @@ from attnseg.config import AnyData, DataCommandConfig  # noqa: E402
 from attnseg.data.readers import build_source, sound_cases  # noqa: E402
 from attnseg.errors import DataError, UserError  # noqa: E402
 from attnseg.files import write_text  # noqa: E402
-from experiments.lidc_data import defects, edges, figures, floors, tables  # noqa: E402
+from experiments.lidc_data import appearance, defects, figures, floors, tables  # noqa: E402
 from experiments.lidc_data.cases import (  # noqa: E402
     Studied,
     match_annotations,
@@ -82,8 +82,8 @@ def study(data: AnyData, seed: int, output: Path, lesions_csv: Path | None = Non
     lines += tables.sizes(studied) + tables.ratings(lesions) + tables.visibility(lesions)
     lines += tables.ceilings(studied) + tables.registration(studied) + tables.lung_lines(studied)
     lines += defects.defect_lines(cases, raws, folder and folder / "scans.csv")
-    profiles = edges.mean_profiles(studied)
-    lines += edges.edge_lines(profiles)
+    profiles = appearance.mean_profiles(studied)
+    lines += appearance.edge_lines(profiles) + appearance.appearance_lines(studied)
     figures.draw_sizes(lines, lesions, output / "sizes.png")
     figures.draw_visibility(lesions, output / "visibility.png")
     figures.draw_registration(lesions, output / "registration.png")

@@ -15,8 +15,14 @@ from attnseg.commands.compose import compose_checked
 from attnseg.config import DataCommandConfig
 from attnseg.data.case import Case
 from experiments.lidc_data import defects
+from experiments.lidc_data.appearance import (
+    DISTANCES,
+    appearance_lines,
+    edge_lines,
+    edge_profile,
+    mean_profiles,
+)
 from experiments.lidc_data.cases import Lesion, Studied, match_annotations
-from experiments.lidc_data.edges import DISTANCES, edge_lines, edge_profile, mean_profiles
 from experiments.lidc_data.lungs import bounding_box, lung_fields
 from experiments.lidc_data.observer import STRIDE, predict_map
 from experiments.lidc_data.prior import heat_map, padded
@@ -173,6 +179,19 @@ def test_a_solid_disc_rises_at_its_outline_and_a_smaller_one_inside() -> None:
     assert shares["synthetic, solid"] > 2 * shares["synthetic, as lidc_drr draws them"]
 
 
+def test_contrast_is_told_by_brightness_and_the_axes_by_the_mask() -> None:
+    cases = [chest((80, 80, 12), contrast=level) for level in (10.0, 20.0, 40.0, 80.0)]
+    for number, one in enumerate(cases):
+        one.drr[:, :] += 0.2 * number * one.drr.std() * (np.arange(SIDE) > 40)
+    values = {(line.measure, line.subset): line.value for line in appearance_lines(cases)}
+    quarters = [
+        values["contrast a px of diameter, sd", f"quarter {i} by grey level"] for i in (1, 2, 3, 4)
+    ]
+    assert all(value > 0 for value in quarters)
+    assert values["ratio of the axes, percentile 50", "all"] == pytest.approx(1.0, abs=0.02)
+    assert appearance_lines([chest((80, 80, 3))]) == []
+
+
 def test_twins_and_repeats_are_found() -> None:
     class Twins:
         def load(self, case: Case) -> object:
@@ -193,7 +212,7 @@ def test_the_study_runs_on_phantoms(tmp_path: Path) -> None:
     study(data, 0, tmp_path, tmp_path / "lesions.csv")
     with (tmp_path / "results.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert {row["question"] for row in rows} == {
+    assert {row["question"] for row in rows} - {"appearance"} == {  # of larger lesions alone
         "sizes", "ratings", "visibility", "ceiling", "registration",
         "prior", "observer", "resolution", "lungs", "defects", "edges",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""How grey levels rise across the outline of a lesion, and across a synthetic nodule's.
+"""What synthetic nodules should look like: edges, contrast by brightness, and shape of real ones.
 
 A mask is what any reader called nodule in any slice, projected; the DRR leaves out what is below
 -500 HU. So the outline need not be where something is seen. Pixels are sorted by their distance to
@@ -8,6 +8,7 @@ it, and the mean profile of many lesions tells where the image rises, and how st
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from attnseg.commands.compose import compose_checked
 from attnseg.config import SyntheticConfig, TrainConfig
 from attnseg.data.record import Decoded
 from attnseg.data.synthetic import LocationPrior, draw_nodules
-from experiments.lidc_data.cases import Floats, Studied
+from experiments.lidc_data.cases import Floats, Lesion, Studied
 from experiments.lidc_data.tables import Line
 
 REACH = 8  # px to either side of the outline
@@ -26,6 +27,7 @@ DISTANCES = np.arange(-REACH, REACH) + 0.5
 
 SMALLEST = 18.0  # px: below, hardly a pixel is that far inside
 LARGEST = 45.0  # px: of synthetic ones
+LEAST_CONTRAST = 12.0  # px
 N_SYNTHETIC = 400
 
 SYNTHETIC = {
@@ -72,17 +74,71 @@ def edge_lines(profiles: Mapping[str, tuple[Floats, int]]) -> list[Line]:
     return lines
 
 
+def appearance_lines(studied: Sequence[Studied]) -> list[Line]:
+    """Contrast a px of diameter by the grey level around a lesion, and the axes' ratio.
+
+    Contrast is that of the core (the inner 55 % of the depth) to a ring of 6 px, in standard
+    deviations of the image; the axes are those of the ellipse with the mask's second moments.
+    """
+    found = np.array(
+        [
+            (*_contrast(standardised[box], one.labels[box], lesion.number), lesion.diameter)
+            for one in studied
+            for standardised in [_standardised(one)]
+            for lesion, box in _boxes(one, LEAST_CONTRAST, 16)
+        ]
+    )
+    if not len(found):
+        return []
+    contrast, around, ratio, diameter = found.T
+    lines = []
+    for quarter, (low, high) in enumerate(pairwise(np.quantile(around, [0, 0.25, 0.5, 0.75, 1]))):
+        chosen = (around >= low) & (around <= high)
+        lines += [
+            Line("appearance", measure, f"quarter {quarter + 1} by grey level", value, chosen.sum())
+            for measure, value in (
+                ("contrast a px of diameter, sd", float((contrast / diameter)[chosen].mean())),
+                ("grey level around, sd", float(around[chosen].mean())),
+            )
+        ]
+    for share in (10, 50, 90):
+        measure = f"ratio of the axes, percentile {share}"
+        lines.append(Line("appearance", measure, "all", np.percentile(ratio, share), len(found)))
+    return lines
+
+
+def _contrast(
+    image: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], number: int
+) -> tuple[float, float, float]:
+    """Contrast, grey level around, ratio of the axes."""
+    inside = labels == number
+    depth = ndimage.distance_transform_edt(inside)
+    away = ndimage.distance_transform_edt(~inside)
+    ring = image[(away > 0) & (away < 6) & (labels == 0)].mean()
+    least, most = np.sqrt(np.linalg.eigvalsh(np.cov(np.nonzero(inside))))
+    return float(image[depth > 0.45 * depth.max()].mean() - ring), float(ring), float(least / most)
+
+
+def _standardised(one: Studied) -> npt.NDArray[np.float32]:
+    image: npt.NDArray[np.float32] = (one.drr - one.drr.mean()) / one.drr.std()
+    return image
+
+
+def _boxes(
+    one: Studied, smallest: float, margin: int
+) -> Iterator[tuple[Lesion, tuple[slice, ...]]]:
+    """The lesions of at least a diameter, each with its surroundings."""
+    boxes = ndimage.find_objects(one.labels)
+    for lesion in one.lesions:
+        if lesion.diameter >= smallest:
+            sides = boxes[lesion.number - 1]
+            yield lesion, tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in sides)
+
+
 def _real(studied: Sequence[Studied]) -> Iterator[Floats]:
     for one in studied:
-        image = (one.drr - one.drr.mean()) / one.drr.std()
-        boxes = ndimage.find_objects(one.labels)
-        for lesion in one.lesions:
-            if lesion.diameter < SMALLEST:
-                continue
-            box = tuple(
-                slice(max(side.start - REACH - 2, 0), side.stop + REACH + 2)
-                for side in boxes[lesion.number - 1]
-            )
+        image = _standardised(one)
+        for lesion, box in _boxes(one, SMALLEST, REACH + 2):
             labels = one.labels[box]
             if not ((labels > 0) & (labels != lesion.number)).any():
                 yield edge_profile(image[box], labels == lesion.number)
