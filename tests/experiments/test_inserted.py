@@ -38,10 +38,14 @@ def test_the_threshold_lets_so_many_false_positives_through() -> None:
     assert found.hits(8)[0].tolist() == [1.0] * 4  # there are not that many
 
 
+@pytest.mark.parametrize("kind", [[], ["--solid-blur", "1.2"]])
 def test_networks_are_set_side_by_side_on_images_that_did_not_train_them(
-    finished: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: list[str],
+    finished: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = ["inserted.py", "--draws", "2", str(finished.path), str(finished.best)]
+    words = ["inserted.py", "--draws", "2", *kind, str(finished.path), str(finished.best)]
     monkeypatch.setattr("sys.argv", words)
     inserted.main()
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
