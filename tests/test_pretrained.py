@@ -106,7 +106,7 @@ def test_the_shipped_weights_are_small_whole_and_nobodys_paths() -> None:
     assert path.with_suffix(".yaml").is_file()
     assert (path.parent / "MODEL_CARD.md").is_file()
     members = load_checkpoints("pretrained")
-    assert len(members) == 3
+    assert len(members) == 2
     assert "/work" not in path.with_suffix(".yaml").read_text()
     assert b"/work/" not in path.read_bytes()[:200_000]  # the header: configuration and record
     for member in members:
@@ -125,5 +125,5 @@ def test_the_shipped_weights_find_what_their_card_says(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert (found["n_cases"], found["n_positive"]) == (89, 82)
     assert found["n_cases_seen_in_training"] == 0
-    assert found["dice_positive"] == pytest.approx(0.122, abs=0.005)
-    assert found["attention_gt_overlap"] == pytest.approx(0.595, abs=0.01)
+    assert found["dice_positive"] == pytest.approx(0.133, abs=0.005)
+    assert found["attention_gt_overlap"] == pytest.approx(0.604, abs=0.01)
