@@ -79,15 +79,18 @@ class SyntheticConfig(Section):
             raise ValueError(
                 f"diameter_px: expected 0 < least <= largest <= 200, got [{low:g}, {high:g}]"
             )
-        most = {"axis_ratio": 1.0, "margin_px": 20.0, "power": 20.0, "blur_px": 20.0}
-        for name, top in most.items():
-            low, high = getattr(self, name) or (0.0, 0.0)
-            if not 0.0 <= low <= high <= top:
+        for name, bottom, top in (
+            ("axis_ratio", 0.1, 1.0),
+            ("margin_px", 0.0, 20.0),
+            ("power", 0.1, 20.0),
+            ("blur_px", 0.0, 20.0),
+        ):
+            low, high = getattr(self, name) or (bottom, top)
+            if not bottom <= low <= high <= top:
                 raise ValueError(
-                    f"{name}: expected 0 <= least <= largest <= {top:g}, got [{low:g}, {high:g}]"
+                    f"{name}: expected {bottom:g} <= least <= largest <= {top:g}, "
+                    f"got [{low:g}, {high:g}]"
                 )
-        if self.axis_ratio[0] < 0.1:
-            raise ValueError(f"axis_ratio: at least 0.1, got {self.axis_ratio[0]:g}")
         return self
 
 

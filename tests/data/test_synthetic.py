@@ -126,14 +126,19 @@ def test_the_axes_ratio_is_drawn() -> None:
         )
         areas = [nodule.outline.sum() for nodule in drawn(config)]
         assert np.mean(areas) == pytest.approx(np.pi * 7.5**2 * ratio, rel=0.15)
-    with pytest.raises(ValidationError, match=r"axis_ratio: at least 0\.1"):
-        SyntheticConfig(axis_ratio=(0.0, 1.0))
 
 
-@pytest.mark.parametrize("name", ["margin_px", "power", "blur_px"])
-def test_a_range_that_falls_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match=f"{name}: expected 0 <= least <= largest"):
-        SyntheticConfig.model_validate({name: [2.0, 1.0]})
+@pytest.mark.parametrize("name", ["axis_ratio", "margin_px", "power", "blur_px"])
+@pytest.mark.parametrize("ends", [[0.9, 0.8], [-0.1, 0.8], [0.9, 21.0]])
+def test_a_range_that_falls_or_cannot_be_drawn_is_refused(name: str, ends: list[float]) -> None:
+    with pytest.raises(ValidationError, match=f"{name}: expected 0.* <= least <= largest"):
+        SyntheticConfig.model_validate({name: ends})
+
+
+def test_a_flat_profile_is_refused() -> None:
+    """0 to the power of 0 is 1: it would fill the square around the nodule."""
+    with pytest.raises(ValidationError, match=r"power: expected 0\.1"):
+        SyntheticConfig(power=(0.0, 1.0))
 
 
 def test_it_gets_harder_until_easier_epochs() -> None:

@@ -95,10 +95,13 @@ def build_case_set(
 def _build_id(config: DataBuildConfig) -> str:
     """16 hex digits of what decides a set: source, split, options; not how it is trained on."""
     free = {"batch_size", "eval_batch_size", "num_workers", "cache_dir", "size", "patch", "augment"}
+    # Of a section that was in the digest from the start, what came later stays out of it.
+    later = {
+        "split": {"train_fraction"},
+        "synthetic": {"axis_ratio", "blur_px", "bright_contrast", "margin_px", "power"},
+    }
     content = {
-        "data": config.data.model_dump(
-            mode="json", exclude={**dict.fromkeys(free, True), "split": {"train_fraction"}}
-        ),
+        "data": config.data.model_dump(mode="json", exclude={**dict.fromkeys(free, True), **later}),
         **config.model_dump(mode="json", include={"images", "pairing", "mask_kind", "reader"}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

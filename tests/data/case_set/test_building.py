@@ -348,7 +348,13 @@ def test_a_finished_set_is_left_alone(lidc_folder: Folder, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "how_trained",
-    ["data.split.train_fraction=0.5", "data.batch_size=1", "data.size=64", "data.patch.size=32"],
+    [
+        "data.split.train_fraction=0.5",
+        "data.batch_size=1",
+        "data.size=64",
+        "data.patch.size=32",
+        "data.synthetic.power=[1.0,1.0]",
+    ],
 )
 def test_how_a_set_is_trained_on_makes_no_other_set(
     how_trained: str, lidc_folder: Folder, tmp_path: Path
