@@ -4,7 +4,7 @@ Annotated nodules are few and most of them are too faint to learn from at first.
 known outline that is added to a real image is exact supervision, in any number. In the nearly
 linear display of a DRR a nodule adds its thickness to what the ray has passed already, so it is
 drawn as the projection of an ellipsoid with a bumpy outline, whose peak is proportional to its
-diameter. A solid one has its steepest edge at the outline, which no nodule of LIDC-IDRI has
+diameter. A solid one has its steepest edge at the outline, where those of LIDC-IDRI hardly rise
 (experiments/lidc_data): `margin_px`, `power` and `blur_px` draw what fades before it. Nor is
 the display linear where it is bright: `bright_contrast` is what is left of the contrast there.
 Everything is a pure function of the image and the generator that the caller keys.

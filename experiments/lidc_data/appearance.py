@@ -80,17 +80,15 @@ def appearance_lines(studied: Sequence[Studied]) -> list[Line]:
     Contrast is that of the core (the inner 55 % of the depth) to a ring of 6 px, in standard
     deviations of the image; the axes are those of the ellipse with the mask's second moments.
     """
-    found = np.array(
-        [
-            (*_contrast(standardised[box], one.labels[box], lesion.number), lesion.diameter)
-            for one in studied
-            for standardised in [_standardised(one)]
-            for lesion, box in _boxes(one, LEAST_CONTRAST, 16)
-        ]
-    )
-    if not len(found):
+    rows = []
+    for one in studied:
+        image = _standardised(one)
+        for lesion, box in _boxes(one, LEAST_CONTRAST, 16):
+            found = _contrast(image[box], one.labels[box], lesion.number)
+            rows.append((*found, lesion.diameter))
+    if not rows:
         return []
-    contrast, around, ratio, diameter = found.T
+    contrast, around, ratio, diameter = np.array(rows).T
     lines = []
     for quarter, (low, high) in enumerate(pairwise(np.quantile(around, [0, 0.25, 0.5, 0.75, 1]))):
         chosen = (around >= low) & (around <= high)
@@ -103,7 +101,7 @@ def appearance_lines(studied: Sequence[Studied]) -> list[Line]:
         ]
     for share in (10, 50, 90):
         measure = f"ratio of the axes, percentile {share}"
-        lines.append(Line("appearance", measure, "all", np.percentile(ratio, share), len(found)))
+        lines.append(Line("appearance", measure, "all", np.percentile(ratio, share), len(rows)))
     return lines
 
 

@@ -33,6 +33,7 @@ from attnseg.config import AugmentConfig, PatchConfig, SplitConfig, SyntheticCon
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.data.dataset import TrainDataset
 from attnseg.errors import UserError
+from attnseg.metrics.lesions import EIGHT
 from attnseg.prediction.predictor import Predictor, predictor_of
 from attnseg.reports.compare.statistics import bootstrap_interval
 from attnseg.runs.checkpoints import LoadedCheckpoint, load_checkpoints
@@ -41,7 +42,6 @@ SPLITS = ("val", "test")
 RATES = (1, 2, 4, 8)
 SIZE = 512  # px
 _REACH = 10  # px: nearer to a lesion, a maximum is no false positive
-_TOUCHING = np.ones((3, 3), int)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -67,7 +67,7 @@ class Findings:
 
 def lesion_scores(probability: npt.NDArray[Any], mask: Mask, smallest_px: float) -> list[float]:
     """The highest probability in each component of at least that diameter."""
-    labels, count = ndimage.label(mask, _TOUCHING)
+    labels, count = ndimage.label(mask, structure=EIGHT)
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     least = math.pi / 4 * smallest_px**2
     return [float(probability[labels == i].max()) for i in range(1, count + 1) if areas[i] >= least]
@@ -137,7 +137,9 @@ def held_out(
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_AS_WRITTEN)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoints", nargs="+", help="runs, checkpoints, files of weights")
     parser.add_argument("--root", help="data.root, where the data is in a folder")
     parser.add_argument("--split", choices=SPLITS, default="val", help="of the first network's")
@@ -181,8 +183,6 @@ def _row(name: str, found: Findings, first: Findings) -> str:
     cells = [name, str(len(mean)), shares, f"{mean.mean():.3f}", against]
     return f"| {' | '.join(cells)} | {real:.3f} ({len(found.real)}) |"
 
-
-_AS_WRITTEN = argparse.RawDescriptionHelpFormatter
 
 if __name__ == "__main__":
     try:

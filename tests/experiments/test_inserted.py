@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -56,7 +54,7 @@ def test_networks_are_set_side_by_side_on_images_that_did_not_train_them(
 
 
 def test_a_network_that_was_trained_on_them_is_refused(
-    finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inserted, "SPLITS", ("train",))
     monkeypatch.setattr("sys.argv", ["inserted.py", "--split", "train", str(finished.path)])
