@@ -80,6 +80,7 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
         tell(f"this run is finished: {folder.path} (resume=none trains it again)")
         return 0
     start = resume_point(config, folder, data.fingerprint)
+    parent = read_parent(config) if config.fork and start is None else None
     _quieten()
     if config.trainer.num_threads:
         torch.set_num_threads(config.trainer.num_threads)
@@ -96,8 +97,6 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     _refuse_lesionless(data.record)
     if note := unused_split_column(data.all_cases, config.data.split):
         tell(f"note: {note}")
-    begins = trainer.is_global_zero and start is None
-    parent = read_parent(config) if begins and config.fork else None  # or refuse, with no folder
     with ExitStack() as stack:
         if trainer.is_global_zero:
             make_folder(folder.path, "run.dir" if config.run.dir else "run.root")
@@ -111,6 +110,7 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
             _begin(folder, config, data.record, began, resumed=start is not None)
         if start is None and config.fork:
             start = folder.last  # which rank zero has made, before the ranks meet
+        parent = None  # else its checkpoint stays in memory for the whole run
         try:
             return _fit(trainer, module, data, folder, start, stop)
         except UserError as error:  # what was resumable still is

@@ -77,10 +77,11 @@ def test_a_fork_is_resumed_where_it_is_and_not_forked_again(
 def test_what_weights_and_optimizer_are_made_for_cannot_change(
     parent: RunFolder, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "refused"
+    """Told before a folder is made and a case is decoded."""
+    folder, cache = tmp_path / "refused", tmp_path / "cache"
     words = ("attention=drr", "model.decoder_channels=16", f"fork={parent.path}")
     with pytest.raises(ConfigError, match=r"(?s)model\.decoder_channels: 8 -> 16.*warmstart="):
-        fit(configure(folder, *words))
+        fit(configure(folder, *words, f"data.cache_dir={cache}"))
     with pytest.raises(ConfigError, match="nothing is left to train"):
         fit(configure(folder, f"fork={parent.path}", "schedule.total_epochs=2"))
     with pytest.raises(CheckpointError, match=r"fork=/none: no such file"):
@@ -90,6 +91,7 @@ def test_what_weights_and_optimizer_are_made_for_cannot_change(
     with pytest.raises(ConfigError, match="with fork or warmstart: give one of them"):
         fit(configure(folder, f"fork={parent.path}", f"resume={parent.path}"))
     assert not folder.exists()
+    assert not cache.exists()
 
 
 def test_a_fork_under_another_monitor_finds_a_best_of_its_own(
