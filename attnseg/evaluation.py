@@ -23,6 +23,7 @@ from attnseg.errors import CheckpointError, DataError
 from attnseg.files import write_json, write_text
 from attnseg.metrics.collection import ValidationMetrics
 from attnseg.metrics.definitions import definition_of
+from attnseg.metrics.lesions import LesionMatch
 from attnseg.metrics.names import NEEDS_ATTENTION
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class EvaluatedCase:
         row: its row of cases.csv.
         xray, drr, mask, attention, probability: (H, W) float32, padding included.
         content: top, left, height, width of the real image inside the padded square.
+        match: what became of its lesions and candidates.
     """
 
     row: dict[str, Any]
@@ -53,6 +55,7 @@ class EvaluatedCase:
     attention: Image
     probability: Image
     content: tuple[int, int, int, int]
+    match: LesionMatch
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ def evaluate_batches(
                 new = _rows(batch, metrics.last())
                 rows += new
                 if on_case is not None:
-                    _show(on_case, batch, new, attention, probability)
+                    matches = metrics.last_matches()
+                    _show(on_case, batch, new, attention, probability, matches)
                 if progress is not None:
                     progress(len(new))
             if not rows:
@@ -207,6 +211,7 @@ def _show(
     rows: list[dict[str, Any]],
     attention: Tensor,
     probability: Tensor,
+    matches: Sequence[LesionMatch],
 ) -> None:
     """Hand each case of a batch to the caller."""
     maps = (batch["xray"], batch["drr"], batch["mask"], attention, probability)
@@ -215,4 +220,4 @@ def _show(
         top, left, height, width = batch["content"][index].tolist()
         xray, drr, mask, seen, said = (image[index] for image in images)
         content = (top, left, height, width)
-        on_case(EvaluatedCase(row, xray, drr, mask, seen, said, content))
+        on_case(EvaluatedCase(row, xray, drr, mask, seen, said, content, matches[index]))

@@ -21,7 +21,7 @@ OVERRIDES = (
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write metrics.json, cases.csv and pictures. Returns the exit code."""
+    """Write metrics.json, tables of cases and lesions, pictures. Returns the exit code."""
     arguments = list(argv)
     if wants_help(arguments):
         purpose = "measure a checkpoint on a data set"

@@ -140,7 +140,7 @@ def _with(node: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, An
 
 
 def measure(job: Job, description: str | None = None) -> EvaluationResult:
-    """Run the model over the split; write metrics.json, cases.csv and pictures of some cases.
+    """Run the model over the split; write metrics.json, the tables of cases and lesions, pictures.
 
     Args:
         job: what to measure.
@@ -155,7 +155,9 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
     from attnseg.commands.pictures import draw_gallery
     from attnseg.data.datamodule import AttnSegDataModule
     from attnseg.evaluation import evaluate_batches, write_results
+    from attnseg.lesion_tables import LesionTables
     from attnseg.prediction.predictor import predictor_of, threshold_of
+    from attnseg.reports.froc import draw_froc
 
     config, checkpoint = job.config, job.checkpoint
     model = predictor_of(job.members, job.passes)
@@ -169,11 +171,13 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
     device = device_of(config.accelerator)
     make_folder(job.output_dir, "output_dir")
     threshold = threshold_of(job.members, config.threshold)
+    tables = LesionTables()
     result = evaluate_batches(
         model,
         track(loader, description=description or f"{config.split} split", total=len(loader)),
         threshold=threshold,
         device=device,
+        on_case=tables.add,
     )
     seen = {p for member in job.members for p in member.data_record.get("train_patients", [])}
     n_seen = sum(row["patient_id"] in seen for row in result.cases)
@@ -191,6 +195,8 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         about["run_ids"] = [member.identity for member in job.members]
         about |= {"tta": config.tta, "mc_dropout": config.mc_dropout, "seed": config.seed}
     write_results(result, job.output_dir, about)
+    tables.write(job.output_dir)
+    draw_froc(job.output_dir, len(result.cases))
     draw_gallery(job, model, module, result.cases, threshold)
     if n_seen:
         print(f"note: {n_seen} of {len(result.cases)} cases are of patients it was trained on")

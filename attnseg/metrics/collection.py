@@ -10,6 +10,7 @@ from torchmetrics import MetricCollection
 from attnseg.metrics.alignment import AlignmentMetrics
 from attnseg.metrics.base import CaseMetric
 from attnseg.metrics.froc import LesionMetrics
+from attnseg.metrics.lesions import LesionMatch
 from attnseg.metrics.original import OriginalDice
 from attnseg.metrics.segmentation import NEUTRAL_THRESHOLD, SegmentationMetrics
 from attnseg.metrics.surface import SurfaceMetrics
@@ -112,3 +113,9 @@ class ValidationMetrics(CaseMetrics):
             assert isinstance(metric, CaseMetric)
             columns |= {name: values.tolist() for name, values in metric.last.items()}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def last_matches(self) -> list[LesionMatch]:
+        """What became of the lesions of each case of the last batch; needs `lesions`."""
+        metric = self["lesions"]
+        assert isinstance(metric, LesionMetrics)
+        return metric.last_matches

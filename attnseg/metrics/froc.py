@@ -66,7 +66,8 @@ class LesionMetrics(CaseMetric):
       a case with an empty mask, on average.
 
     `attnseg.metrics.lesions` says what a candidate is and when it hits. `last` holds `n_lesions`,
-    `n_lesions_found` and `n_false_positive_lesions` at the threshold.
+    `n_lesions_found` and `n_false_positive_lesions` at the threshold; `last_matches` what they were
+    counted from.
 
     Args:
         threshold: the operating threshold. Candidates are looked for at it and at its halvings.
@@ -78,11 +79,13 @@ class LesionMetrics(CaseMetric):
     n_images: Tensor
     n_negatives: Tensor
     n_on_negatives: Tensor
+    last_matches: list[LesionMatch]
 
     def __init__(self, threshold: float = 0.5, min_share: float = MIN_SHARE) -> None:
         super().__init__()
         self.levels = levels_below(threshold)
         self.min_share = min_share
+        self.last_matches = []
         # best score, found at the threshold, diameter in px at 512 x 512, diameter in mm
         self.add_rows("lesions", 4, torch.float32)
         self.add_rows("false_positives", 1, torch.float32)
@@ -104,6 +107,7 @@ class LesionMetrics(CaseMetric):
         negative = ~truth.any((1, 2))
         self.n_images += len(matches)
         self.n_negatives += int(negative.sum())
+        self.last_matches = matches
         invented = [match.n_false_positives for match in matches]
         self.n_on_negatives += int(np.array(invented)[negative].sum())
         self.last = {

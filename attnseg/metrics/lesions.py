@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +27,14 @@ class Candidates:
 
     Attributes:
         score: (n,) highest probability in the candidate.
+        peak: (n, 2) row and column of that pixel, the first of equals.
         n_pixels: (n,).
         overlap: (n, L) pixels shared with each lesion of the mask.
         at_threshold: (n,) whether it is a component of the segmentation itself.
     """
 
     score: Array
+    peak: npt.NDArray[np.int64]
     n_pixels: npt.NDArray[np.int64]
     overlap: npt.NDArray[np.int64]
     at_threshold: npt.NDArray[np.bool_]
@@ -39,21 +42,27 @@ class Candidates:
 
 @dataclass(frozen=True)
 class LesionMatch:
-    """What became of the L lesions of a case, and the candidates that are none.
+    """What became of the L lesions of a case, and of its n candidates.
 
     Attributes:
         n_pixels: (L,) area of each lesion.
+        centre: (L, 2) row and column of its centre of mass.
         best_score: (L,) highest score of a candidate that hits the lesion, else `NOT_FOUND`.
         found: (L,) whether a component of the segmentation hits it.
         false_positive_scores: (F,) of the candidates that hit no lesion, descending.
         n_false_positives: how many components of the segmentation hit no lesion.
+        candidates: all of them.
+        hit: (n, L) which candidate hits which lesion.
     """
 
     n_pixels: npt.NDArray[np.int64]
+    centre: npt.NDArray[np.float64]
     best_score: Array
     found: npt.NDArray[np.bool_]
     false_positive_scores: Array
     n_false_positives: int
+    candidates: Candidates
+    hit: npt.NDArray[np.bool_]
 
 
 def levels_below(threshold: float, n_halvings: int = 5) -> tuple[float, ...]:
@@ -80,25 +89,30 @@ def find_candidates(
         levels: descending thresholds, the operating threshold first.
     """
     before = np.float32(np.inf)
-    found: list[tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+    found: list[tuple[npt.NDArray[Any], ...]] = []
     for level in np.asarray(levels, dtype=np.float32):
         labels, n = ndimage.label(probability > level, structure=EIGHT)
         inside = np.flatnonzero(labels)
-        label = labels.ravel()[inside]
+        label, value = labels.ravel()[inside], probability.ravel()[inside]
         score = np.zeros(n + 1, dtype=np.float32)
-        np.maximum.at(score, label, probability.ravel()[inside])
+        np.maximum.at(score, label, value)
         pair = label.astype(np.int64) * (n_lesions + 1) + lesions.ravel()[inside]
         shared = np.bincount(pair, minlength=(n + 1) * (n_lesions + 1))
         shared = shared.reshape(n + 1, n_lesions + 1)
         new = (score <= before) & (np.arange(n + 1) > 0)
-        found.append((score[new], shared.sum(1)[new], shared[new, 1:]))
+        highest = np.flatnonzero(new[label])
+        highest = highest[value[highest] == score[label[highest]]]
+        peak = np.zeros(n + 1, dtype=np.int64)
+        peak[label[highest[::-1]]] = inside[highest[::-1]]  # the first of equals is written last
+        found.append((score[new], peak[new], shared.sum(1)[new], shared[new, 1:]))
         before = level
-    counts = [len(score) for score, _, _ in found]
+    score, peak, n_pixels, overlap = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return Candidates(
-        score=np.concatenate([score for score, _, _ in found]),
-        n_pixels=np.concatenate([pixels for _, pixels, _ in found]),
-        overlap=np.concatenate([overlap for _, _, overlap in found]),
-        at_threshold=np.arange(sum(counts)) < counts[0],
+        score=score,
+        peak=np.stack(np.unravel_index(peak, probability.shape), 1),
+        n_pixels=n_pixels,
+        overlap=overlap,
+        at_threshold=np.arange(len(score)) < len(found[0][0]),
     )
 
 
@@ -128,12 +142,19 @@ def match_lesions(
     hit = candidates.overlap >= enough
     scores = np.where(hit, candidates.score[:, None], np.float32(NOT_FOUND))
     wrong = ~hit.any(1)
+    places = np.nonzero(lesions)
+    number = lesions[places] - 1
+    n_pixels = np.bincount(number, minlength=n_lesions)
+    sums = [np.bincount(number, weights=place, minlength=n_lesions) for place in places]
     return LesionMatch(
-        n_pixels=np.bincount(lesions.ravel(), minlength=n_lesions + 1)[1:],
+        n_pixels=n_pixels,
+        centre=np.stack(sums, 1) / n_pixels[:, None],
         best_score=scores.max(0, initial=NOT_FOUND),
         found=(hit & candidates.at_threshold[:, None]).any(0),
         false_positive_scores=np.sort(candidates.score[wrong])[::-1],
         n_false_positives=int((wrong & candidates.at_threshold).sum()),
+        candidates=candidates,
+        hit=hit,
     )
 
 

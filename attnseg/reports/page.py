@@ -82,7 +82,7 @@ def write_run_report(run_dir: Path) -> Path:
 def write_analysis_report(output_dir: Path, findings: Sequence[Finding]) -> Path:
     """Draw cases.png and write analysis.html and findings.json of a folder that was measured.
 
-    Reads metrics.json, cases.csv and overlays/*.png there.
+    Reads metrics.json, cases.csv, froc.png and overlays/*.png there.
 
     Returns:
         The page.
@@ -105,7 +105,10 @@ def write_analysis_report(output_dir: Path, findings: Sequence[Finding]) -> Path
         "summary_facts": _flat(summary),
         "classes": _count_classes(cases),
         "charts": None,
+        "froc": None,
     }
+    if (froc := output_dir / "froc.png").is_file():
+        context["froc"] = embed(froc, "froc")
     if any(not math.isnan(as_float(row.get("attention_gt_overlap"))) for row in cases):
         context["charts"] = embed(draw_case_charts(cases, output_dir / "cases.png"), "cases")
     write_json(output_dir / "findings.json", [_plain(vars(finding)) for finding in findings])

@@ -82,6 +82,12 @@ def test_evaluate_writes_every_promised_key(
     assert metrics["n_cases_seen_in_training"] == {"val": 0, "all": 4}[split]
     with (tmp_path / "cases.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == n_cases
+    with (tmp_path / "gt_lesions.csv").open() as stream:
+        found = [int(row["found"]) for row in csv.DictReader(stream)]
+    assert len(found) == metrics["n_lesions"]
+    assert sum(found) == pytest.approx(metrics["lesion_sensitivity"] * len(found))
+    assert (tmp_path / "candidates.csv").is_file()
+    assert (tmp_path / "froc.png").is_file()
     pictures = {path.name for path in (tmp_path / "overlays").iterdir()}
     assert pictures == {"best.png", "median.png", "worst.png"}
 
@@ -104,7 +110,7 @@ def test_analyze_says_it_in_words_and_draws(
     findings = json.loads((tmp_path / "findings.json").read_text())
     assert findings, "an untrained model has nothing wrong?"
     assert "analysis.html" in capsys.readouterr().out
-    assert (tmp_path / "analysis.html").is_file()
+    assert 'alt="froc"' in (tmp_path / "analysis.html").read_text()
 
 
 @pytest.mark.parametrize(

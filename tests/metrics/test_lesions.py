@@ -89,6 +89,18 @@ def test_one_mark_can_hit_two_lesions() -> None:
     assert result.found.tolist() == [True, True]
 
 
+def test_places_are_told() -> None:
+    """A lesion's is its centre, a candidate's its highest pixel, the first of equals."""
+    probability = canvas((4, 4, 4, 0.9), (20, 18, 3, 0.2), (26, 26, 2, 0.1))
+    probability[22, 19] = 0.3
+    result = match(probability, canvas((5, 5, 5, 1), (20, 18, 4, 1)))
+    assert result.centre.tolist() == [[7.0, 7.0], [21.5, 19.5]]
+    assert result.candidates.peak.tolist() == [[4, 4], [22, 19], [26, 26]]
+    assert result.hit.tolist() == [[True, False], [False, True], [False, False]]
+    nothing = match(canvas(), canvas())
+    assert (nothing.centre.shape, nothing.candidates.peak.shape) == ((0, 2), (0, 2))
+
+
 # --- the curve --------------------------------------------------------------------------------
 
 

@@ -1,0 +1,56 @@
+"""What is found, by what can be seen: the study's table of lesions joined with evaluations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.lidc_drr import visible
+
+STUDY = """case,n_pixels,diameter_px,subtlety,texture,beats,n_annotations
+a,200,16,5,5,0.95,4
+a,50,8,5,5,0.5,4
+b,400,22,2,,0.2,1
+"""
+LESIONS = """case_id,lesion,n_pixels,score
+a,1,200,0.6
+a,2,50,0.9
+b,1,400,
+"""
+CANDIDATES = "case_id,score,lesions\na,0.9,2\na,0.6,1\na,0.8,\nb,0.7,\nb,0.65,\n"
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    (tmp_path / "study.csv").write_text(STUDY)
+    (tmp_path / "gt_lesions.csv").write_text(LESIONS)
+    (tmp_path / "candidates.csv").write_text(CANDIDATES)
+    (tmp_path / "metrics.json").write_text('{"n_cases": 2}')
+    words = ["visible.py", str(tmp_path / "study.csv"), str(tmp_path)]
+    monkeypatch.setattr("sys.argv", words)
+    return words
+
+
+def test_lesions_are_counted_by_group(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    visible.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[2] == "| all | 2 | 0.00 | 0.38 |"  # 0.6 is found from 2 an image
+    assert "| diameter, px: 14 to 20 | 1 | 0.00 | 0.75 |" in printed
+    assert "| diameter, px: 20 to 30 | 1 | 0.00 | 0.00 |" in printed
+    assert "| annotations: 4 and more | 1 | 0.00 | 0.75 |" in printed
+    assert sum("texture" in line for line in printed) == 1  # one is not known
+
+
+def test_smaller_ones_count_where_asked(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words += ["--diameter", "0"]
+    visible.main()
+    assert capsys.readouterr().out.splitlines()[2] == "| all | 3 | 0.33 | 0.58 |"
+
+
+def test_other_lesions_are_refused(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "gt_lesions.csv").write_text(LESIONS.replace("400", "401"))
+    with pytest.raises(SystemExit, match=r"lesion 1 of b is not the study's.*data\.size=512"):
+        visible.main()
