@@ -43,8 +43,10 @@ def draw_froc(output_dir: Path, n_images: int) -> Path | None:
     Returns:
         The picture, or None where there is no lesion.
     """
+    picture = output_dir / "froc.png"
     lesions = _read(output_dir / LESIONS)
     if not lesions:
+        picture.unlink(missing_ok=True)  # of an earlier measurement
         return None
     score = np.array([float(row["score"] or NOT_FOUND) for row in lesions], dtype=np.float32)
     size = np.array([as_float(row["diameter_px"]) for row in lesions])
@@ -72,7 +74,7 @@ def draw_froc(output_dir: Path, n_images: int) -> Path | None:
     axes.set_ylabel("share of the lesions found", fontsize=LABEL)
     title = "diameter at 512 x 512"
     axes.legend(fontsize=SMALL, frameon=False, title=title, title_fontsize=SMALL)
-    return save_png(figure, output_dir / "froc.png")
+    return save_png(figure, picture)
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -38,5 +38,6 @@ def test_it_is_drawn_by_size_from_the_tables(
 def test_without_a_lesion_there_is_no_curve(tmp_path: Path) -> None:
     (tmp_path / "gt_lesions.csv").write_text(LESIONS)
     (tmp_path / "candidates.csv").write_text(CANDIDATES + "a,0.7,\n")
+    (tmp_path / "froc.png").write_bytes(b"of an earlier measurement")
     assert draw_froc(tmp_path, n_images=2) is None
     assert not (tmp_path / "froc.png").exists()
