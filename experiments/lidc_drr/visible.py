@@ -7,7 +7,7 @@
 Printed is, for groups of lesions, the share that is found at 1 false positive an image and the mean
 of the shares at 1, 2, 4 and 8, as the FROC curve counts them (`attnseg.metrics.lesions`). Each
 evaluation has thresholds of its own; their lesions are pooled. The ring filter is the study's: it
-is told a lesion's exact outline and is asked how many random places of the image it prefers to it.
+is told a lesion's exact outline, and compares it with random places of the image.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ RATES = (1.0, 2.0, 4.0, 8.0)
 
 GROUPS = {
     "diameter, px": ("diameter_px", (14, 20, 30, math.inf)),
-    "subtlety (5: obvious to the readers of the CT)": ("subtlety", (1, 3, 4, 4.75, math.inf)),
-    "texture (5: solid)": ("texture", (1, 4, 5, math.inf)),
-    "share of random places that the ring filter prefers it to": ("beats", (0, 0.5, 0.75, 0.9, 2)),
-    "annotations": ("n_annotations", (1, 3, 4, math.inf)),
+    "subtlety (5: obvious to the readers of the CT)": ("subtlety", (1, 4, 4.75, math.inf)),
+    "texture (1: ground glass, 5: solid)": ("texture", (1, 4, math.inf)),
+    "share of random places that the ring filter puts behind it": (
+        "beats",
+        (0, 0.5, 0.9, math.inf),
+    ),
 }
 
 
