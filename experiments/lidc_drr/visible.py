@@ -79,7 +79,7 @@ def table(lesions: Sequence[Lesion]) -> list[str]:
     lines.append(_row("all", lesions))
     for title, (key, limits) in GROUPS.items():
         for low, high in pairwise(limits):
-            chosen = [one for one in lesions if low <= one.known[key] < high]
+            chosen = [one for one in lesions if low <= one.known.get(key, math.nan) < high]
             until = f" to {high:g}" if high != limits[-1] else " and more"
             if chosen:
                 lines.append(_row(f"{title}: {low:g}{until}", chosen))
@@ -111,7 +111,10 @@ def main() -> None:
     for row in _read(options.study):
         studied.setdefault(row["case"], []).append(row)
     every = [one for folder in options.evaluations for one in lesions_of(folder, studied)]
-    print("\n".join(table([one for one in every if one.known["diameter_px"] >= options.diameter])))
+    large = [one for one in every if one.known["diameter_px"] >= options.diameter]
+    if not large:
+        raise SystemExit(f"none of the {len(every)} lesions is of {options.diameter:g} px or more")
+    print("\n".join(table(large)))
 
 
 if __name__ == "__main__":

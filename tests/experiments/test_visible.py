@@ -49,6 +49,21 @@ def test_smaller_ones_count_where_asked(
     assert capsys.readouterr().out.splitlines()[2] == "| all | 3 | 0.33 | 0.58 |"
 
 
+def test_ratings_may_be_missing_but_not_all_lesions(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = "\n".join(",".join(line.split(",")[:3]) for line in STUDY.splitlines())
+    (tmp_path / "study.csv").write_text(study + "\n")
+    visible.main()
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[3:]] == [
+        "| diameter, px",
+        "| diameter, px",
+    ]
+    words += ["--diameter", "400"]
+    with pytest.raises(SystemExit, match="none of the 3 lesions is of 400 px"):
+        visible.main()
+
+
 def test_other_lesions_are_refused(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "gt_lesions.csv").write_text(LESIONS.replace("400", "401"))
     with pytest.raises(SystemExit, match=r"lesion 1 of b is not the study's.*data\.size=512"):
