@@ -9,7 +9,7 @@ from attnseg.commands.measure import measure, prepare
 
 OVERRIDES = (
     ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt, a .safetensors or pretrained"),
-    ("checkpoint=[A,B,C]", "an ensemble: the mean of their probabilities and attention"),
+    ("checkpoint=[A,B,C]", "an ensemble: the mean of their maps, on the grid of the first"),
     ("split=all", "all | train | val | test (default val)"),
     ("data=lidc_drr data.root=PATH", "other data than it was trained on"),
     ("data.size=512", "measure on this grid; the model sees the size it was trained at"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OVERRIDES = (
     ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt, a .safetensors or pretrained"),
-    ("checkpoint=[A,B,C]", "an ensemble: the mean of their probabilities and attention"),
+    ("checkpoint=[A,B,C]", "an ensemble: the mean of their maps, on the grid of the first"),
     ("images=PATH", "a file, a folder or a glob: DICOM (CR, DX, RG), PNG, NIfTI, MHA"),
     ("drr=PATH", "their DRRs, paired by name; without them the X-ray serves both pathways"),
     ("out=FOLDER", "where results go; what is done there is skipped"),

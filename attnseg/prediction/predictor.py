@@ -245,8 +245,13 @@ def trained_model(checkpoint: LoadedCheckpoint) -> SegmentationModel:
 
 
 def grid_of(members: Sequence[LoadedCheckpoint]) -> int:
-    """Side of the squares that maps are made on, px: the largest that a member was trained at."""
-    return max(member.config.data.size for member in members)
+    """Side of the squares that maps are made on, px: what the first member was trained at.
+
+    The others see them resized, so name the one first that sees the images' own pixels. The largest
+    would be no better rule: what is magnified for one member and reduced again for another is
+    blurred for the second.
+    """
+    return members[0].config.data.size
 
 
 def threshold_of(members: Sequence[LoadedCheckpoint], given: float | None) -> float:

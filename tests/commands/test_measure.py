@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,21 @@ def test_safetensors_give_the_same_figures(finished: RunFolder, tmp_path: Path) 
         assert main(["evaluate", *words]) == 0
     first, second = ((tmp_path / n / "cases.csv").read_bytes() for n in ("ckpt", "safe"))
     assert first == second
+
+
+def test_an_ensemble_is_measured_on_its_first_members_grid(
+    finished: RunFolder, tmp_path: Path
+) -> None:
+    [one] = load_checkpoints(str(finished.best))
+    finer = one.config.data.model_copy(update={"size": one.config.data.size + 32})
+    other = replace(one, config=one.config.model_copy(update={"data": finer}))
+    for name, members in (("first", [one, other]), ("second", [other, one])):
+        export_safetensors(members, tmp_path / f"{name}.safetensors")
+        words = [f"checkpoint={tmp_path / name}.safetensors", f"output_dir={tmp_path / name}"]
+        assert main(["evaluate", *words, "n_pictures=0"]) == 0
+        with (tmp_path / name / "cases.csv").open() as stream:
+            heights = {int(row["height"]) for row in csv.DictReader(stream)}
+        assert heights == {members[0].config.data.size}
 
 
 def test_analyze_says_it_in_words_and_draws(
