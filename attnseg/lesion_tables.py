@@ -62,7 +62,7 @@ highest 100.
 class LesionTables:
     """Collects the rows of both tables; `add` is an `on_case` of `evaluate_batches`.
 
-    Kept is text, about 7 kB a case at most.
+    Kept is text, some kB a case.
     """
 
     def __init__(self) -> None:
@@ -90,6 +90,12 @@ class LesionTables:
         ):
             table = [_csv([columns]), *(rows[case_id] for case_id in sorted(rows))]
             write_text(output_dir / name, "".join(table))
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a table, as text."""
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def _lesion_rows(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from attnseg.lesion_tables import CANDIDATES, LESIONS
+from attnseg.lesion_tables import CANDIDATES, LESIONS, read_table
 from attnseg.metrics.froc import froc_sensitivity
 from attnseg.metrics.lesions import NOT_FOUND
 from attnseg.metrics.names import RATES, SIZE_BINS
@@ -44,13 +43,13 @@ def draw_froc(output_dir: Path, n_images: int) -> Path | None:
         The picture, or None where there is no lesion.
     """
     picture = output_dir / "froc.png"
-    lesions = _read(output_dir / LESIONS)
+    lesions = read_table(output_dir / LESIONS)
     if not lesions:
         picture.unlink(missing_ok=True)  # of an earlier measurement
         return None
     score = np.array([float(row["score"] or NOT_FOUND) for row in lesions], dtype=np.float32)
     size = np.array([as_float(row["diameter_px"]) for row in lesions])
-    wrong = [row["score"] for row in _read(output_dir / CANDIDATES) if not row["lesions"]]
+    wrong = [row["score"] for row in read_table(output_dir / CANDIDATES) if not row["lesions"]]
     false = np.array(wrong, dtype=np.float32)
     small, large = SIZE_BINS["px"]
     groups = (
@@ -75,8 +74,3 @@ def draw_froc(output_dir: Path, n_images: int) -> Path | None:
     title = "diameter at 512 x 512"
     axes.legend(fontsize=SMALL, frameon=False, title=title, title_fontsize=SMALL)
     return save_png(figure, picture)
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))

@@ -13,7 +13,6 @@ is told a lesion's exact outline, and compares it with random places of the imag
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attnseg.lesion_tables import CANDIDATES, LESIONS
+from attnseg.lesion_tables import CANDIDATES, LESIONS, read_table
 from attnseg.metrics.froc import froc_sensitivity
 
 RATES = (1.0, 2.0, 4.0, 8.0)
@@ -54,10 +53,10 @@ def lesions_of(evaluation: Path, studied: dict[str, list[dict[str, str]]]) -> li
         SystemExit: the study has other lesions of a case.
     """
     n_images = json.loads((evaluation / "metrics.json").read_text())["n_cases"]
-    candidates = _read(evaluation / CANDIDATES)
+    candidates = read_table(evaluation / CANDIDATES)
     wrong = np.array([r["score"] for r in candidates if not r["lesions"]], dtype=np.float32)
     lesions = []
-    for row in _read(evaluation / LESIONS):
+    for row in read_table(evaluation / LESIONS):
         rows = studied.get(row["case_id"], [])
         number = int(row["lesion"]) - 1
         known = rows[number] if number < len(rows) else {}
@@ -91,11 +90,6 @@ def _row(name: str, lesions: Sequence[Lesion]) -> str:
     return f"| {name} | {len(lesions)} | {found[:, 0].mean():.2f} | {found.mean():.2f} |"
 
 
-def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -108,7 +102,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     studied: dict[str, list[dict[str, str]]] = {}
-    for row in _read(options.study):
+    for row in read_table(options.study):
         studied.setdefault(row["case"], []).append(row)
     every = [one for folder in options.evaluations for one in lesions_of(folder, studied)]
     large = [one for one in every if one.known["diameter_px"] >= options.diameter]
