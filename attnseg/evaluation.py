@@ -33,7 +33,18 @@ if TYPE_CHECKING:
 Number = float | int | None
 Image = npt.NDArray[np.float32]
 
-DESCRIPTION = ("case_id", "patient_id", "height", "width", "spacing_row_mm", "spacing_column_mm")
+DESCRIPTION = (
+    "case_id",
+    "patient_id",
+    "height",
+    "width",
+    "content_top",
+    "content_left",
+    "content_height",
+    "content_width",
+    "spacing_row_mm",
+    "spacing_column_mm",
+)
 """The columns of a row that say which case it is; its measures follow, in alphabetical order."""
 
 
@@ -199,8 +210,10 @@ def _rows(batch: Mapping[str, Any], measures: list[dict[str, float]]) -> list[di
     for index, values in enumerate(measures):
         row, column = batch["spacing"][index].tolist()
         identity = (batch["case_id"][index], batch["patient_id"][index])
-        place = (int(height), int(width), finite(row), finite(column))
-        described = dict(zip(DESCRIPTION, identity + place, strict=True))
+        place = (int(height), int(width), *batch["content"][index].tolist())
+        described = dict(
+            zip(DESCRIPTION, (*identity, *place, finite(row), finite(column)), strict=True)
+        )
         rows.append({**described, **{name: finite(value) for name, value in values.items()}})
     return rows
 

@@ -3,7 +3,8 @@
 `gt_lesions.csv` has a row for each lesion of the masks, `candidates.csv` one for each place where
 the model suspects a lesion (`attnseg.metrics.lesions` says what that is); between them they hold
 the FROC curve, of all lesions or of any group of them. Rows and columns are pixels of the measured
-grid (height and width in cases.csv, padding included), counted from 0.
+grid (height and width in cases.csv, padding included; content_top and content_left say where the
+image begins on it), counted from 0.
 """
 
 from __future__ import annotations

@@ -202,6 +202,9 @@ def test_files(tmp_path: Path) -> None:
     with (tmp_path / "out" / "cases.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert tuple(rows[0])[: len(DESCRIPTION)] == DESCRIPTION
+    assert [rows[0][f"content_{name}"] for name in ("top", "left", "height", "width")] == [
+        *("0", "2", "32", "28"),  # where the image lies on the padded square
+    ]
     for row, case in zip(rows, result.cases, strict=True):
         for name, value in case.items():
             assert row[name] == ("" if value is None else str(value))
