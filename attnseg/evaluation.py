@@ -109,7 +109,9 @@ def evaluate_batches(
     """
     model.to(device)
     has_attention = bool(model.has_attention)
-    metrics = ValidationMetrics(threshold, has_attention=has_attention, surface=True).to(device)
+    metrics = ValidationMetrics(
+        threshold, has_attention=has_attention, surface=True, mended=True
+    ).to(device)
     rows: list[dict[str, Any]] = []
     was_training = model.training
     model.eval()

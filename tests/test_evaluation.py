@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from attnseg.errors import CheckpointError, DataError
 from attnseg.evaluation import DESCRIPTION, EvaluatedCase, evaluate_batches, write_results
 from attnseg.metrics.collection import ValidationMetrics
+from attnseg.metrics.names import MENDED
 from attnseg.models.output import DualPathwayOutput
 
 THRESHOLD = 0.35
@@ -71,7 +72,7 @@ def evaluate(model: Echo | None = None, **options: Any) -> Any:
 
 
 def test_the_summary_is_what_the_metrics_compute() -> None:
-    metrics = ValidationMetrics(THRESHOLD, surface=True)
+    metrics = ValidationMetrics(THRESHOLD, surface=True, mended=True)
     for batch in make_batches(size=2):
         maps = batch["drr"], batch["xray"].sigmoid(), batch["mask"]
         metrics.update(*maps, batch["spacing"], batch["case_id"])
@@ -101,14 +102,15 @@ def test_rows_are_complete_and_sorted_and_average_to_the_summary() -> None:
     result = evaluate()
     assert [row["case_id"] for row in result.cases] == [f"c{i}" for i in range(7)]
     assert all(row["patient_id"] == f"p-{row['case_id']}" for row in result.cases)
-    for column, name in (("dice", "dice_positive"), ("hd95", "hd95"), ("nss", "nss")):
+    same = [(name, name) for name in ("hd95", "nss", *MENDED)]
+    for column, name in (("dice", "dice_positive"), *same):
         values = [row[column] for row in result.cases if row[column] is not None]
         assert len(values) == 4
         assert np.mean(values) == pytest.approx(result.summary[name])
     by_id = {row["case_id"]: row for row in result.cases}
     negative, unmeasured = by_id["c0"], by_id["c5"]
     assert negative["n_mask_pixels"] == negative["n_lesions"] == 0
-    assert negative["dice"] is None
+    assert negative["dice"] is negative["dice_with_all_found"] is None
     assert unmeasured["hd95_mm"] is None
     assert unmeasured["spacing_row_mm"] is None
     assert unmeasured["hd95"] is not None

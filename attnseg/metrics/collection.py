@@ -84,6 +84,7 @@ class ValidationMetrics(CaseMetrics):
         has_attention: False leaves out what is about attention, for a model without it.
         lesions: add FROC and lesion counts (10 to 20 ms a case at 512 x 512).
         surface: add HD95.
+        mended: add the Dice with one kind of error mended; needs `lesions`.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class ValidationMetrics(CaseMetrics):
         has_attention: bool = True,
         lesions: bool = True,
         surface: bool = False,
+        mended: bool = False,
     ) -> None:
         operating = NEUTRAL_THRESHOLD if threshold is None else threshold
         metrics: dict[str, CaseMetric] = {
@@ -103,7 +105,7 @@ class ValidationMetrics(CaseMetrics):
         if surface:
             metrics["surface"] = SurfaceMetrics(operating)
         if lesions:
-            metrics["lesions"] = LesionMetrics(operating)
+            metrics["lesions"] = LesionMetrics(operating, mended=mended)
         super().__init__(metrics)
 
     def last(self) -> list[dict[str, float]]:

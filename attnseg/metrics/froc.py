@@ -16,7 +16,8 @@ from attnseg.metrics.lesions import (
     match_lesions,
 )
 from attnseg.metrics.maps import REFERENCE_SIZE
-from attnseg.metrics.names import FROC, RATES, SIZE_BINS, SIZES
+from attnseg.metrics.mending import mended_dice
+from attnseg.metrics.names import FROC, MENDED, RATES, SIZE_BINS, SIZES
 
 MAX_FALSE_POSITIVES = 100
 """False positives that a case keeps, the highest: bounds memory; the curve ends at 8 an image."""
@@ -64,6 +65,7 @@ class LesionMetrics(CaseMetric):
       (lesions of known spacing) and below 16, 16 to 32 and above 32 px at 512 x 512 (all).
     - `false_positive_lesions_per_negative`: components of the segmentation at the threshold in
       a case with an empty mask, on average.
+    - Where they are asked for, what `mended_dice` gives, means over the cases with a lesion.
 
     `attnseg.metrics.lesions` says what a candidate is and when it hits. `last` holds `n_lesions`,
     `n_lesions_found` and `n_false_positive_lesions` at the threshold; `last_matches` what they were
@@ -72,6 +74,7 @@ class LesionMetrics(CaseMetric):
     Args:
         threshold: the operating threshold. Candidates are looked for at it and at its halvings.
         min_share: share of a candidate in a lesion from which it hits the lesion.
+        mended: add `mended_dice`, to `last` as well.
     """
 
     lesions: list[Tensor]
@@ -79,18 +82,24 @@ class LesionMetrics(CaseMetric):
     n_images: Tensor
     n_negatives: Tensor
     n_on_negatives: Tensor
+    mended_dice: Tensor
     last_matches: list[LesionMatch]
 
-    def __init__(self, threshold: float = 0.5, min_share: float = MIN_SHARE) -> None:
+    def __init__(
+        self, threshold: float = 0.5, min_share: float = MIN_SHARE, *, mended: bool = False
+    ) -> None:
         super().__init__()
         self.levels = levels_below(threshold)
         self.min_share = min_share
+        self.mended = MENDED if mended else ()
         self.last_matches = []
         # best score, found at the threshold, diameter in px at 512 x 512, diameter in mm
         self.add_rows("lesions", 4, torch.float32)
         self.add_rows("false_positives", 1, torch.float32)
         for name in ("n_images", "n_negatives", "n_on_negatives"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        sums = torch.zeros(len(self.mended), dtype=torch.float64)
+        self.add_state("mended_dice", sums, dist_reduce_fx="sum")
 
     def update(self, probability: Tensor, mask: Tensor, spacing: Tensor) -> None:
         """Add a batch: maps (B, 1, H, W), `spacing` (B, 2) mm per pixel or NaN."""
@@ -115,6 +124,10 @@ class LesionMetrics(CaseMetric):
             "n_lesions_found": torch.tensor([int(match.found.sum()) for match in matches]),
             "n_false_positive_lesions": torch.tensor(invented),
         }
+        if self.mended:
+            values = torch.tensor([[*mended_dice(match).values()] for match in matches]).double()
+            self.mended_dice += values.nansum(0).to(self.mended_dice)
+            self.last |= dict(zip(self.mended, values.T, strict=True))
 
     def _add(
         self,
@@ -134,12 +147,14 @@ class LesionMetrics(CaseMetric):
         wrong = self.rows("false_positives").cpu().numpy()[:, 0]
         curve = froc_sensitivity(lesions[:, 0], wrong, int(self.n_images))
         n_negatives = int(self.n_negatives)
+        mended = self.mended_dice.cpu() / (int(self.n_images) - n_negatives)  # 0 / 0 is NaN
         per_negative = int(self.n_on_negatives) / n_negatives if n_negatives else float("nan")
         return {
             **dict(zip(FROC, curve, strict=True)),
             "froc_mean": sum(curve) / len(curve),
             "false_positive_lesions_per_negative": per_negative,
             **_sensitivity_by_size(lesions),
+            **dict(zip(self.mended, mended.tolist(), strict=True)),
         }
 
 

@@ -54,6 +54,9 @@ RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 FROC = tuple(f"froc_sensitivity_at_{rate:g}" for rate in RATES)
 """Of each rate."""
 
+MENDED = ("dice_without_false_lesions", "dice_with_exact_outlines", "dice_with_all_found")
+"""Of evaluations alone: Dice with one kind of error mended, over the cases with a lesion."""
+
 SIZE_BINS = {"mm": (10.0, 20.0), "px": (16.0, 32.0)}
 """Limits of small, medium and large equivalent diameters: in mm, and in pixels at 512 x 512."""
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from attnseg.metrics.names import MENDED
 from attnseg.reports.cases import (
     ATTENTION_HITS,
     FOUND_DICE,
@@ -39,6 +40,7 @@ ENERGY_GAIN = 2.0  # energy_inside over area_baseline: lungs are half the image,
 LOW_NSS = 1.0  # a lesion one standard deviation above the map's mean is nothing special
 SAME_SPREAD = 1e-3  # relative range of the maps' std and max over cases: images differ by more
 FALSE_LESIONS = 1.0  # false lesions per negative: the usual working point of readers and CAD
+MENDABLE = 0.05  # of Dice: what mending one kind of error must bring to be worth a word
 FEW_CASES = 10  # below, one case moves a mean by a tenth
 _WORST = 5  # cases named in a finding
 
@@ -290,6 +292,46 @@ def _false_positives(summary: Row, cases: Sequence[Row]) -> Finding | None:
     )
 
 
+def _dice_is_lost(summary: Row, cases: Sequence[Row]) -> Finding | None:
+    value = values_of(summary)
+    dice = value("dice_positive")
+    gains = [value(name) - dice for name in MENDED]
+    if not max(gains) >= MENDABLE:  # NaN where nothing was measured
+        return None
+    error, advice = _ERRORS[gains.index(max(gains))]
+    without, exact, found = (number(value(name)) for name in MENDED)
+    return Finding(
+        "dice_lost",
+        "info",
+        f"Most of the Dice is lost to {error}",
+        f"dice_positive is {number(dice)}. With nothing else changed it would be {without} without"
+        f" the false lesions, {exact} if the lesions that are found had their true outlines, and"
+        f" {found} if the others were found, too.",
+        {"dice_positive": dice, **_numbers(summary, *MENDED)},
+        advice=advice,
+    )
+
+
+_ERRORS = (
+    (
+        "false lesions",
+        "Raise threshold=, show the model more cases without a lesion, or average several models.",
+    ),
+    (
+        "inexact outlines",
+        "Train on more pixels (data.size), and weight outlines (loss.segmentation.boundary); two"
+        " readers' outlines agree only so far.",
+    ),
+    (
+        "lesions that are not found",
+        "gt_lesions.csv lists them with their sizes: whether they can be seen at all is the first"
+        " question. More pixels (data.size), synthetic nodules (data.synthetic) and a pretrained"
+        " encoder find more.",
+    ),
+)
+"""In the order of `MENDED`: what each mends, and what to try against it."""
+
+
 def _few_cases(summary: Row, cases: Sequence[Row]) -> Finding | None:
     n_positive = as_float(summary.get("n_positive", len(positives(cases))))
     if not n_positive < FEW_CASES:
@@ -316,6 +358,7 @@ _CHECKS: tuple[Callable[[Row, Sequence[Row]], Finding | None], ...] = (
     _ignores_attention,
     _over_predicts,
     _false_positives,
+    _dice_is_lost,
     _few_cases,
 )
 

@@ -132,7 +132,7 @@ def test_gradients_are_not_kept() -> None:
 
 
 def test_every_metric_has_a_definition() -> None:
-    for name in tester.run(tester.mixture()[:3], surface=True):
+    for name in tester.run(tester.mixture()[:3], surface=True, mended=True):
         assert definition_of(name)
     assert "8 false positives" in definition_of("froc_sensitivity_at_8")
     assert "mm" in definition_of("hd95_mm")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from attnseg.metrics.names import MENDED
 from attnseg.reports.diagnosis import Finding, diagnose
 
 from .fakes import case_rows, negative_rows, summary_of
@@ -109,6 +110,26 @@ def test_a_fault_of_few_cases_is_not_the_models() -> None:
 def test_maps_that_correlate_agree_though_their_top_tenths_are_mostly_background() -> None:
     found = examine(case_rows(28, attention_seg_corr=0.85, attention_seg_overlap=0.11))[0]
     assert "attention_and_segmentation_disagree" not in found
+
+
+@pytest.mark.parametrize(
+    ("mended", "title", "advice"),
+    [
+        ((0.8, 0.5, 0.6), "Most of the Dice is lost to false lesions", "threshold="),
+        ((0.4, 0.6, 0.5), "Most of the Dice is lost to inexact outlines", "boundary"),
+        ((0.4, 0.5, 0.9), "Most of the Dice is lost to lesions that are not found", "gt_lesions"),
+    ],
+)
+def test_what_the_dice_is_lost_to(
+    mended: tuple[float, float, float], title: str, advice: str
+) -> None:
+    rows, summary = case_rows(20), dict(zip(MENDED, mended, strict=True))
+    finding = examine(rows, dice_positive=0.4, **summary)[0]["dice_lost"]
+    assert finding.title == title
+    assert all(f"{value:.2g}" in finding.explanation for value in (0.4, *mended))
+    assert advice in finding.advice
+    assert "dice_lost" not in examine(rows, dice_positive=0.88, **summary)[0]
+    assert "dice_lost" not in examine(rows)[0]
 
 
 def test_worst_cases_come_first_and_are_few() -> None:
