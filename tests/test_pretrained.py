@@ -125,5 +125,5 @@ def test_the_shipped_weights_find_what_their_card_says(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert (found["n_cases"], found["n_positive"]) == (89, 82)
     assert found["n_cases_seen_in_training"] == 0
-    assert found["dice_positive"] == pytest.approx(0.1685, abs=0.005)
-    assert found["attention_gt_overlap"] == pytest.approx(0.6505, abs=0.01)
+    assert found["dice_positive"] == pytest.approx(0.1750, abs=0.005)
+    assert found["attention_gt_overlap"] == pytest.approx(0.6665, abs=0.01)
