@@ -125,7 +125,8 @@ class LesionMetrics(CaseMetric):
             "n_false_positive_lesions": torch.tensor(invented),
         }
         if self.mended:
-            values = torch.tensor([[*mended_dice(match).values()] for match in matches]).double()
+            dice = [[*mended_dice(match).values()] for match in matches]
+            values = torch.tensor(dice, dtype=torch.float64)
             self.mended_dice += values.nansum(0).to(self.mended_dice)
             self.last |= dict(zip(self.mended, values.T, strict=True))
 
