@@ -37,7 +37,7 @@ DEFINITIONS = {
     "dice_positive": f"Dice of the mask at the threshold; {_POSITIVE}",
     "dice_positive_at_best_threshold": f"Dice at best_threshold, an optimistic bound; {_POSITIVE}",
     "dice_without_false_lesions": "dice_positive if components that hit no lesion were gone",
-    "dice_with_exact_outlines": "dice_positive if found lesions had their true outlines",
+    "dice_with_exact_outlines": "dice_positive if found lesions took the place of what hits them",
     "dice_with_all_found": "dice_positive if the lesions that are not found were there, with their "
     "true outlines",
     "dice_global": "Dice at the threshold of the pixels of all cases, pooled",

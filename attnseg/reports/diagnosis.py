@@ -303,10 +303,10 @@ def _dice_is_lost(summary: Row, cases: Sequence[Row]) -> Finding | None:
     return Finding(
         "dice_lost",
         "info",
-        f"Most of the Dice is lost to {error}",
-        f"dice_positive is {number(dice)}. With nothing else changed it would be {without} without"
-        f" the false lesions, {exact} if the lesions that are found had their true outlines, and"
-        f" {found} if the others were found, too.",
+        f"The most Dice is lost to {error}",
+        f"dice_positive is {number(dice)}. With that alone changed it would be {without} without"
+        f" the false lesions, {exact} if the lesions that are found had their true outlines, or"
+        f" {found} if the others were found.",
         {"dice_positive": dice, **_numbers(summary, *MENDED)},
         advice=advice,
     )

@@ -115,9 +115,9 @@ def test_maps_that_correlate_agree_though_their_top_tenths_are_mostly_background
 @pytest.mark.parametrize(
     ("mended", "title", "advice"),
     [
-        ((0.8, 0.5, 0.6), "Most of the Dice is lost to false lesions", "threshold="),
-        ((0.4, 0.6, 0.5), "Most of the Dice is lost to inexact outlines", "boundary"),
-        ((0.4, 0.5, 0.9), "Most of the Dice is lost to lesions that are not found", "gt_lesions"),
+        ((0.8, 0.5, 0.6), "The most Dice is lost to false lesions", "threshold="),
+        ((0.4, 0.6, 0.5), "The most Dice is lost to inexact outlines", "boundary"),
+        ((0.4, 0.5, 0.9), "The most Dice is lost to lesions that are not found", "gt_lesions"),
     ],
 )
 def test_what_the_dice_is_lost_to(
