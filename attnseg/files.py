@@ -1,7 +1,8 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and reading tables back."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -86,6 +87,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NaN is a programmer's error, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that attnseg wrote, as text; `attnseg.data.tables` checks others."""
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def replace_folder(folder: Path, place: Path) -> None:

@@ -93,12 +93,6 @@ class LesionTables:
             write_text(output_dir / name, "".join(table))
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a table, as text."""
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def _lesion_rows(
     match: LesionMatch, shape: tuple[int, int], spacing: tuple[float | None, float | None]
 ) -> Iterable[list[Any]]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from attnseg.commands.help import command_help, show, wants_help
+from attnseg.commands.help import CHECKPOINT_OVERRIDES, command_help, show, wants_help
 from attnseg.commands.measure import measure, prepare
 
 OVERRIDES = (
-    ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt, a .safetensors or pretrained"),
-    ("checkpoint=[A,B,C]", "an ensemble: the mean of their maps, on the grid of the first"),
+    *CHECKPOINT_OVERRIDES,
     ("split=all", "all | train | val | test (default val)"),
     ("data=lidc_drr data.root=PATH", "other data than it was trained on"),
     ("data.size=512", "measure on this grid; the model sees the size it was trained at"),

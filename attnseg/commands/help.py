@@ -8,6 +8,12 @@ from pathlib import Path
 
 from attnseg.paths import conf_dir
 
+CHECKPOINT_OVERRIDES = (
+    ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt, a .safetensors or pretrained"),
+    ("checkpoint=[A,B,C]", "an ensemble: the mean of their maps, on the grid of the first"),
+)
+"""Of the commands that run a trained model."""
+
 _HELP_FLAGS = {"-h", "--help"}
 
 

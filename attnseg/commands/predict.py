@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnseg.commands.compose import compose_checked
-from attnseg.commands.help import command_help, show, wants_help
+from attnseg.commands.help import CHECKPOINT_OVERRIDES, command_help, show, wants_help
 from attnseg.config import PredictConfig
 from attnseg.errors import FAILED, DataError
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from attnseg.runs.checkpoints import LoadedCheckpoint
 
 OVERRIDES = (
-    ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt, a .safetensors or pretrained"),
-    ("checkpoint=[A,B,C]", "an ensemble: the mean of their maps, on the grid of the first"),
+    *CHECKPOINT_OVERRIDES,
     ("images=PATH", "a file, a folder or a glob: DICOM (CR, DX, RG), PNG, NIfTI, MHA"),
     ("drr=PATH", "their DRRs, paired by name; without them the X-ray serves both pathways"),
     ("out=FOLDER", "where results go; what is done there is skipped"),

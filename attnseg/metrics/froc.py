@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from attnseg.metrics.base import CaseMetric, check_maps
+from attnseg.metrics.base import MeanOverCases, check_maps
 from attnseg.metrics.lesions import (
     MIN_SHARE,
     LesionMatch,
@@ -56,7 +56,7 @@ def froc_sensitivity(
     return sensitivities
 
 
-class LesionMetrics(CaseMetric):
+class LesionMetrics(MeanOverCases):
     """FROC over all cases, and lesions found and invented at the operating threshold.
 
     - `froc_sensitivity_at_0.125` ... `froc_sensitivity_at_8`, and `froc_mean` of the seven.
@@ -82,24 +82,20 @@ class LesionMetrics(CaseMetric):
     n_images: Tensor
     n_negatives: Tensor
     n_on_negatives: Tensor
-    mended_dice: Tensor
     last_matches: list[LesionMatch]
 
     def __init__(
         self, threshold: float = 0.5, min_share: float = MIN_SHARE, *, mended: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__(MENDED if mended else ())
         self.levels = levels_below(threshold)
         self.min_share = min_share
-        self.mended = MENDED if mended else ()
         self.last_matches = []
         # best score, found at the threshold, diameter in px at 512 x 512, diameter in mm
         self.add_rows("lesions", 4, torch.float32)
         self.add_rows("false_positives", 1, torch.float32)
         for name in ("n_images", "n_negatives", "n_on_negatives"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        sums = torch.zeros(len(self.mended), dtype=torch.float64)
-        self.add_state("mended_dice", sums, dist_reduce_fx="sum")
 
     def update(self, probability: Tensor, mask: Tensor, spacing: Tensor) -> None:
         """Add a batch: maps (B, 1, H, W), `spacing` (B, 2) mm per pixel or NaN."""
@@ -124,11 +120,14 @@ class LesionMetrics(CaseMetric):
             "n_lesions_found": torch.tensor([int(match.found.sum()) for match in matches]),
             "n_false_positive_lesions": torch.tensor(invented),
         }
-        if self.mended:
-            dice = [[*mended_dice(match).values()] for match in matches]
-            values = torch.tensor(dice, dtype=torch.float64)
-            self.mended_dice += values.nansum(0).to(self.mended_dice)
-            self.last |= dict(zip(self.mended, values.T, strict=True))
+        if self.names:
+            dice = [mended_dice(match) for match in matches]
+            mended = {
+                name: torch.tensor([one[name] for one in dice], dtype=torch.float64)
+                for name in self.names
+            }
+            self.add(mended, dict.fromkeys(self.names, torch.from_numpy(~negative)))
+            self.last |= mended
 
     def _add(
         self,
@@ -148,14 +147,13 @@ class LesionMetrics(CaseMetric):
         wrong = self.rows("false_positives").cpu().numpy()[:, 0]
         curve = froc_sensitivity(lesions[:, 0], wrong, int(self.n_images))
         n_negatives = int(self.n_negatives)
-        mended = self.mended_dice.cpu() / (int(self.n_images) - n_negatives)  # 0 / 0 is NaN
         per_negative = int(self.n_on_negatives) / n_negatives if n_negatives else float("nan")
         return {
             **dict(zip(FROC, curve, strict=True)),
             "froc_mean": sum(curve) / len(curve),
             "false_positive_lesions_per_negative": per_negative,
             **_sensitivity_by_size(lesions),
-            **dict(zip(self.mended, mended.tolist(), strict=True)),
+            **self.means(),
         }
 
 

@@ -295,10 +295,10 @@ def _false_positives(summary: Row, cases: Sequence[Row]) -> Finding | None:
 def _dice_is_lost(summary: Row, cases: Sequence[Row]) -> Finding | None:
     value = values_of(summary)
     dice = value("dice_positive")
-    gains = [value(name) - dice for name in MENDED]
-    if not max(gains) >= MENDABLE:  # NaN where nothing was measured
+    most = max(MENDED, key=value)
+    if not value(most) - dice >= MENDABLE:  # NaN where nothing was measured
         return None
-    error, advice = _ERRORS[gains.index(max(gains))]
+    error, advice = _ERRORS[most]
     without, exact, found = (number(value(name)) for name in MENDED)
     return Finding(
         "dice_lost",
@@ -312,24 +312,24 @@ def _dice_is_lost(summary: Row, cases: Sequence[Row]) -> Finding | None:
     )
 
 
-_ERRORS = (
-    (
+_ERRORS = {
+    "dice_without_false_lesions": (
         "false lesions",
         "Raise threshold=, show the model more cases without a lesion, or average several models.",
     ),
-    (
+    "dice_with_exact_outlines": (
         "inexact outlines",
         "Train on more pixels (data.size), and weight outlines (loss.segmentation.boundary); two"
         " readers' outlines agree only so far.",
     ),
-    (
+    "dice_with_all_found": (
         "lesions that are not found",
         "gt_lesions.csv lists them with their sizes: whether they can be seen at all is the first"
         " question. More pixels (data.size), synthetic nodules (data.synthetic) and a pretrained"
         " encoder find more.",
     ),
-)
-"""In the order of `MENDED`: what each mends, and what to try against it."""
+}
+"""Of each of `MENDED`: what it mends, and what to try against it."""
 
 
 def _few_cases(summary: Row, cases: Sequence[Row]) -> Finding | None:

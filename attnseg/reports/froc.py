@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from attnseg.lesion_tables import CANDIDATES, LESIONS, read_table
+from attnseg.files import read_csv
+from attnseg.lesion_tables import CANDIDATES, LESIONS
 from attnseg.metrics.froc import froc_sensitivity
 from attnseg.metrics.lesions import NOT_FOUND
 from attnseg.metrics.names import RATES, SIZE_BINS
@@ -43,13 +44,13 @@ def draw_froc(output_dir: Path, n_images: int) -> Path | None:
         The picture, or None where there is no lesion.
     """
     picture = output_dir / "froc.png"
-    lesions = read_table(output_dir / LESIONS)
+    lesions = read_csv(output_dir / LESIONS)
     if not lesions:
         picture.unlink(missing_ok=True)  # of an earlier measurement
         return None
     score = np.array([float(row["score"] or NOT_FOUND) for row in lesions], dtype=np.float32)
     size = np.array([as_float(row["diameter_px"]) for row in lesions])
-    wrong = [row["score"] for row in read_table(output_dir / CANDIDATES) if not row["lesions"]]
+    wrong = [row["score"] for row in read_csv(output_dir / CANDIDATES) if not row["lesions"]]
     false = np.array(wrong, dtype=np.float32)
     small, large = SIZE_BINS["px"]
     groups = (

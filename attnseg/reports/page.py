@@ -5,7 +5,6 @@ A page holds its pictures and styles, runs no script and asks no network.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from attnseg.errors import DataError
-from attnseg.files import write_json
+from attnseg.files import read_csv, write_json
 from attnseg.reports.cases import CLASSES, classify_case
 from attnseg.reports.charts import draw_case_charts
 from attnseg.reports.curves import Phase, draw_curves, phases_of, read_rows, series
@@ -93,7 +92,8 @@ def write_analysis_report(output_dir: Path, findings: Sequence[Finding]) -> Path
     summary = _read_json(output_dir / "metrics.json")
     if not summary:
         raise DataError(f"{output_dir} has no metrics.json that can be read: nothing was measured")
-    cases = _read_cases(output_dir / "cases.csv")
+    table = output_dir / "cases.csv"
+    cases = read_csv(table) if table.is_file() else []
     split = summary.get("split")
     where = _where(split, summary.get("n_cases"), summary.get("n_positive"))
     worst_first = sorted((output_dir / "overlays").glob("*.png"), reverse=True)
@@ -241,13 +241,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _read_cases(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from attnseg.files import write_text
+from attnseg.files import read_csv, write_text
 
 Row = dict[str, str]
 _FIRST = ("epoch", "phase", "step")
@@ -16,10 +16,7 @@ _FAMILIES = ("weight/", "lr/", "train/loss/", "val/loss/", "train/", "val/")
 
 def read_ledger(path: Path) -> list[Row]:
     """All rows as text; an absent ledger has none."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
+    return read_csv(path) if path.exists() else []
 
 
 def write_row(path: Path, row: Mapping[str, object]) -> None:

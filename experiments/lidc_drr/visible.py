@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attnseg.lesion_tables import CANDIDATES, LESIONS, read_table
+from attnseg.files import read_csv
+from attnseg.lesion_tables import CANDIDATES, LESIONS
 from attnseg.metrics.froc import froc_sensitivity
 
 RATES = (1.0, 2.0, 4.0, 8.0)
@@ -53,10 +54,10 @@ def lesions_of(evaluation: Path, studied: dict[str, list[dict[str, str]]]) -> li
         SystemExit: the study has other lesions of a case.
     """
     n_images = json.loads((evaluation / "metrics.json").read_text())["n_cases"]
-    candidates = read_table(evaluation / CANDIDATES)
+    candidates = read_csv(evaluation / CANDIDATES)
     wrong = np.array([r["score"] for r in candidates if not r["lesions"]], dtype=np.float32)
     lesions = []
-    for row in read_table(evaluation / LESIONS):
+    for row in read_csv(evaluation / LESIONS):
         rows = studied.get(row["case_id"], [])
         number = int(row["lesion"]) - 1
         known = rows[number] if number < len(rows) else {}
@@ -102,7 +103,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     studied: dict[str, list[dict[str, str]]] = {}
-    for row in read_table(options.study):
+    for row in read_csv(options.study):
         studied.setdefault(row["case"], []).append(row)
     every = [one for folder in options.evaluations for one in lesions_of(folder, studied)]
     large = [one for one in every if one.known["diameter_px"] >= options.diameter]

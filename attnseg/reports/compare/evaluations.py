@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attnseg.files import read_csv
 from attnseg.runs.records import RunRecord
 
 CaseRow = Mapping[str, str]
@@ -57,8 +58,7 @@ def read_evaluation(run: RunRecord, split: str) -> tuple[Evaluation | None, str]
     if Path(str(summary.get("checkpoint", "best.ckpt"))).name != "best.ckpt":
         return None, f"{folder} was measured with another checkpoint than best.ckpt"
     try:
-        with table.open(newline="") as stream:
-            cases = {row["case_id"]: row for row in csv.DictReader(stream)}
+        cases = {row["case_id"]: row for row in read_csv(table)}
     except (OSError, ValueError, KeyError, csv.Error) as error:
         return None, f"{table} cannot be read ({type(error).__name__})"
     if not cases or any(None in (*row, *row.values()) for row in cases.values()):
