@@ -50,6 +50,7 @@ bench: $(STAMP) ## the benchmarks; each prints ratios measured in one run
 	$(BIN)/python benchmarks/first_step.py
 	$(BIN)/python benchmarks/framework_overhead.py
 	$(BIN)/python benchmarks/step_options.py --repeats 3 --options plain channels_last bf16 'fused AdamW'
+	$(BIN)/python benchmarks/memory_reuse.py --repeats 1 --steps 3
 	$(BIN)/python benchmarks/metrics_cost.py --cases 200
 	$(BIN)/python benchmarks/loader_speed.py --cases 8 --repeats 2 --waiting
 	$(BIN)/python benchmarks/data_scale.py --counts 100 1000

@@ -113,6 +113,7 @@ class TrainerConfig(Section):
     compile: bool = False
     channels_last: bool = False
     num_threads: Positive | None = None  # null: torch's own choice
+    reuse_memory: bool = True  # on the CPU
     progress_bar: bool = True
 
 

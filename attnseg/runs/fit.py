@@ -32,6 +32,7 @@ from attnseg.errors import (
 )
 from attnseg.files import make_folder
 from attnseg.loggers import close
+from attnseg.memory import reuse_freed_memory
 from attnseg.module import AttnSegModule
 from attnseg.processes import leave_group
 from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_foreign
@@ -85,6 +86,8 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     if config.trainer.num_threads:
         torch.set_num_threads(config.trainer.num_threads)
     trainer = build_trainer(config, folder, stop)
+    if config.trainer.reuse_memory and trainer.strategy.root_device.type == "cpu":
+        reuse_freed_memory()
     module = AttnSegModule(config)
     began = {} if start else _first_weights(config, module)
     if config.trainer.channels_last:

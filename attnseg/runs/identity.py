@@ -27,6 +27,7 @@ _FREE: dict[str, tuple[str, ...] | None] = {
         "num_nodes",
         "strategy",
         "num_threads",
+        "reuse_memory",
         "progress_bar",
         "deterministic",
         "benchmark",

@@ -21,6 +21,15 @@ from attnseg.runs.folder import RunFolder
 from attnseg.runs.group import group
 from attnseg.schedules import Schedule
 
+_NOT_LIGHTNINGS = {
+    "max_epochs",
+    "compile",
+    "channels_last",
+    "num_threads",
+    "reuse_memory",
+    "progress_bar",
+}  # keys of `trainer` that are used elsewhere, or given by another name
+
 
 def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> pl.Trainer:
     """The Trainer of a run, which a request can stop.
@@ -30,9 +39,7 @@ def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> 
     """
     settings = config.trainer
     total = Schedule(config.schedule).total_epochs
-    options: dict[str, Any] = settings.model_dump(
-        exclude={"max_epochs", "compile", "channels_last", "num_threads", "progress_bar"}
-    )
+    options: dict[str, Any] = settings.model_dump(exclude=_NOT_LIGHTNINGS)
     if settings.strategy == "ddp" and _leaves_parts_without_gradient(config):
         options["strategy"] = "ddp_find_unused_parameters_true"
     try:

@@ -1,0 +1,50 @@
+"""Freed memory that stays with the process."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnseg.runs import fit as module
+from attnseg.runs.fit import fit
+from tests.conftest import configure
+
+FAULTS = """
+import resource, torch
+from attnseg.memory import reuse_freed_memory
+if {reuse}:
+    assert reuse_freed_memory()
+def fill():
+    torch.zeros(16, 2**20).add_(1.0)  # 64 MiB, freed at once
+for _ in range(10):  # glibc cuts aligned blocks out of larger ones: a few places, then no more
+    fill()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    fill()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(*, reuse: bool) -> int:
+    code = FAULTS.format(reuse=reuse)
+    return int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the switch is glibc's")
+def test_a_freed_block_is_used_again() -> None:
+    assert faults(reuse=True) < faults(reuse=False) / 2
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_training_asks_for_it_unless_told_otherwise(
+    reuse: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[None] = []
+    monkeypatch.setattr(module, "reuse_freed_memory", lambda: asked.append(None))
+    words = ("trainer.max_epochs=1", f"trainer.reuse_memory={str(reuse).lower()}")
+    assert fit(configure(tmp_path, *words)) == 0
+    assert len(asked) == reuse
