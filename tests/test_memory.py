@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from attnseg import memory
+from attnseg.commands.measure import ready_device
 from attnseg.runs import fit as module
 from attnseg.runs.fit import fit
 from tests.conftest import configure
@@ -48,3 +51,14 @@ def test_training_asks_for_it_unless_told_otherwise(
     words = ("trainer.max_epochs=1", f"trainer.reuse_memory={str(reuse).lower()}")
     assert fit(configure(tmp_path, *words)) == 0
     assert len(asked) == reuse
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+def test_so_do_evaluations_and_predictions_on_the_cpu(
+    accelerator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[None] = []
+    monkeypatch.setattr(memory, "reuse_freed_memory", lambda: asked.append(None))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert ready_device(accelerator) == "cpu"
+    assert len(asked) == 1

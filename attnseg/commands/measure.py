@@ -168,7 +168,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
             f"the {config.split} split of data={job.data.name} holds no case; "
             "choose another split (split=all)"
         )
-    device = device_of(config.accelerator)
+    device = ready_device(config.accelerator)
     make_folder(job.output_dir, "output_dir")
     threshold = threshold_of(job.members, config.threshold)
     tables = LesionTables()
@@ -209,25 +209,29 @@ def _same_data(job: Job) -> bool:
     return defining_keys({"data": ours}) == defining_keys({"data": trained})
 
 
-def device_of(accelerator: str) -> str:
-    """The torch device that an accelerator means.
+def ready_device(accelerator: str) -> str:
+    """The torch device that an accelerator means; if the CPU, with freed memory used again.
 
     Raises:
         ConfigError: this machine has none.
     """
     import torch
 
-    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+    from attnseg.memory import reuse_freed_memory
+
+    has_gpu = torch.cuda.is_available()
+    if accelerator in ("gpu", "cuda") and not has_gpu:
         raise ConfigError(
             "accelerator=gpu: this machine shows no GPU to torch; use accelerator=cpu"
         )
-    if accelerator == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    device = "cuda" if accelerator == "gpu" else accelerator
+    meant = {"gpu": "cuda", "auto": "cuda" if has_gpu else "cpu"}
+    device = meant.get(accelerator, accelerator)
     try:
         torch.zeros(1, device=device)
     except Exception:  # which one depends on the device
         raise ConfigError(
             f"accelerator={accelerator}: this machine has none for torch; use accelerator=cpu"
         ) from None
+    if device == "cpu":
+        reuse_freed_memory()
     return device

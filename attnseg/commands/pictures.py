@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attnseg.commands.measure import Job, device_of
+from attnseg.commands.measure import Job, ready_device
 
 if TYPE_CHECKING:
     from attnseg.data.datamodule import AttnSegDataModule
@@ -81,7 +81,7 @@ def maps_of(
         model,
         loader,
         threshold=threshold,
-        device=device_of(job.config.accelerator),
+        device=ready_device(job.config.accelerator),
         on_case=lambda seen: kept.append(_overlay_case(seen, threshold)),
     )
     return kept

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         return show(command_help("predict", purpose, (), OVERRIDES))
     config = compose_checked("predict", arguments, PredictConfig)
 
-    from attnseg.commands.measure import device_of
+    from attnseg.commands.measure import ready_device
     from attnseg.files import make_folder
     from attnseg.prediction.batches import BatchRunner
     from attnseg.prediction.inputs import find_items
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
     members = load_checkpoints(config.checkpoint)
     predictor = predictor_of(members, PassOptions(config.tta, config.mc_dropout, config.seed))
-    device = device_of(config.accelerator)
+    device = ready_device(config.accelerator)
     out = Path(config.out)
     items = find_items(config.images, config.drr, out, anonymise=config.anonymise)
     _refuse_missing_extras(items, config)
