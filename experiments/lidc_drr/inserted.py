@@ -1,6 +1,6 @@
 """How many nodules of known place, put into held-out images, does a network find?
 
-    python experiments/lidc_drr/inserted.py --root DRRS RUN [RUN...] [--draws 3] [--diameter 14 36]
+    python experiments/lidc_drr/inserted.py --root DRRS RUN [RUN...] [--split train --every 4]
 
 The real lesions of a validation split are few: two networks must differ by 0.02 Dice before they
 can be told apart. Synthetic nodules of the contrast that real ones have can be had by the thousand,
@@ -11,6 +11,7 @@ the same thresholds. A false positive is a local maximum of the probability away
 real or not; a lesion's score is its highest pixel.
 
 What is measured is what `data.synthetic` trains for: read it beside the real lesions, not instead.
+`--split train` shows the images that trained the network instead: what it knows by heart.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from scipy import ndimage
 from attnseg.commands.compose import compose_checked
 from attnseg.config import AugmentConfig, PatchConfig, SplitConfig, SyntheticConfig, TrainConfig
 from attnseg.data.datamodule import AttnSegDataModule
-from attnseg.data.dataset import TrainDataset
+from attnseg.data.dataset import CaseDataset, TrainDataset
 from attnseg.errors import UserError
 from attnseg.metrics.lesions import EIGHT
 from attnseg.prediction.predictor import Predictor, predictor_of
 from attnseg.reports.compare.statistics import bootstrap_interval
 from attnseg.runs.checkpoints import LoadedCheckpoint, load_checkpoints
 
-SPLITS = ("val", "test")
+SPLITS = ("val", "test", "train")
 RATES = (1, 2, 4, 8)
 SIZE = 512  # px
 _REACH = 10  # px: nearer to a lesion, a maximum is no false positive
@@ -91,8 +92,8 @@ def images(
         words = ["experiment=lidc_drr", "data.root=."]
         kind = compose_checked("train", words, TrainConfig).data.synthetic
     nodules = kind.model_copy(update=asked)
-    cases = data.cases(options.split)
-    plain = data.dataset(options.split)
+    cases = data.cases(options.split)[:: options.every]
+    plain = CaseDataset(cases, data.cache)
     filled = TrainDataset(
         cases,
         data.cache,
@@ -124,15 +125,17 @@ def measure(predictor: Predictor, data: AttnSegDataModule, options: argparse.Nam
     return found
 
 
-def held_out(
+def refuse_other_patients(
     members: Sequence[LoadedCheckpoint], spec: str, data: AttnSegDataModule, split: str
 ) -> None:
-    """Refuse a network that was trained on a patient of the images."""
+    """Refuse networks that were trained on a patient of the images; for `train`, that were not."""
     patients = {case.patient_id for case in data.cases(split)}  # type: ignore[arg-type]
     for member in members:
-        seen = patients & set(member.data_record.get("train_patients", ()))
-        if seen:
-            raise SystemExit(f"{spec}: {len(seen)} of the {len(patients)} patients trained it")
+        trained = patients & set(member.data_record.get("train_patients", ()))
+        wrong = patients - trained if split == "train" else trained
+        if wrong:
+            did = "did not train" if split == "train" else "trained"
+            raise SystemExit(f"{spec}: {len(wrong)} of the {len(patients)} patients {did} it")
 
 
 def main() -> None:
@@ -140,9 +143,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoints", nargs="+", help="runs, checkpoints, files of weights")
+    parser.add_argument(
+        "checkpoints", nargs="+", help="runs, checkpoints, files of weights; A,B: an ensemble"
+    )
     parser.add_argument("--root", help="data.root, where the data is in a folder")
     parser.add_argument("--split", choices=SPLITS, default="val", help="of the first network's")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th case")
     parser.add_argument("--draws", type=int, default=3, help="times that every image is filled")
     parser.add_argument("--per-image", type=float, default=8.0, help="nodules, on average")
     parser.add_argument("--diameter", type=float, nargs=2, default=(14.0, 36.0), help="px at 512")
@@ -157,13 +163,13 @@ def main() -> None:
     first: Findings | None = None
     division: SplitConfig | None = None
     for spec in options.checkpoints:
-        members = load_checkpoints(spec)
+        members = load_checkpoints(spec.split(",") if "," in spec else spec)
         config = members[0].config.data
         division = division or config.split
         changed = {"size": SIZE, "split": division}
         changed |= {"root": options.root} if options.root else {}
         data = AttnSegDataModule(config.model_copy(update=changed), 0)
-        held_out(members, spec, data, options.split)
+        refuse_other_patients(members, spec, data, options.split)
         data.setup()
         found = measure(predictor_of(members).eval(), data, options)
         first = first or found
