@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from attnseg.commands.evaluate import OVERRIDES
 from attnseg.commands.help import command_help, show, wants_help
-from attnseg.commands.measure import measure, prepare
+from attnseg.commands.measure import measure, measure_training, prepare
+from attnseg.config import AnalyzeConfig
+
+_OWN = (("train_cases=0", "do not measure cases that trained it beside a held-out split"),)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -14,13 +17,15 @@ def main(argv: Sequence[str]) -> int:
     arguments = list(argv)
     if wants_help(arguments):
         purpose = "say what is wrong between attention, segmentation and ground truth"
-        return show(command_help("analyze", purpose, ("data",), OVERRIDES))
+        return show(command_help("analyze", purpose, ("data",), (*OVERRIDES, *_OWN)))
     from attnseg.reports.diagnosis import diagnose
     from attnseg.reports.page import write_analysis_report
 
     job = prepare("analyze", arguments)
     result = measure(job)
-    findings = diagnose(result.summary, result.cases)
+    assert isinstance(job.config, AnalyzeConfig)
+    training = measure_training(job, result.cases, job.config.train_cases)
+    findings = diagnose(result.summary, result.cases, training.cases if training else ())
     for finding in findings:
         print(f"[{finding.severity}] {finding.title}\n    {finding.explanation}")
         if finding.advice:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnseg.commands.compose import compose
-from attnseg.config import AnyData, EvaluateConfig, validate
+from attnseg.config import AnalyzeConfig, AnyData, EvaluateConfig, validate
 from attnseg.errors import ConfigError, DataError
 from attnseg.files import make_folder
 from attnseg.runs.identity import defining_keys
@@ -56,7 +56,8 @@ def prepare(command: str, arguments: Sequence[str]) -> Job:
     """
     plain = compose(command, arguments)
     given = plain.pop("data", None)
-    config = validate({**plain, "data": None}, EvaluateConfig)
+    kind = AnalyzeConfig if command == "analyze" else EvaluateConfig
+    config = validate({**plain, "data": None}, kind)
     from attnseg.prediction.predictor import grid_of
     from attnseg.runs.checkpoints import load_checkpoints
 
@@ -64,7 +65,7 @@ def prepare(command: str, arguments: Sequence[str]) -> Job:
     checkpoint = members[0]
     trained_on = checkpoint.config.data.model_dump(mode="json") | {"size": grid_of(members)}
     data = merge_data(trained_on, given, arguments)
-    config = validate({**plain, "data": data}, EvaluateConfig)
+    config = validate({**plain, "data": data}, kind)
     assert config.data is not None
     job = Job(config, config.data, tuple(members), Path())
     name = f"{config.data.name}-{config.split}{_passes_name(job)}"
@@ -200,6 +201,46 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
     draw_gallery(job, model, module, result.cases, threshold)
     if n_seen:
         print(f"note: {n_seen} of {len(result.cases)} cases are of patients it was trained on")
+    return result
+
+
+def measure_training(
+    job: Job, held_out: Sequence[Mapping[str, Any]], count: int
+) -> EvaluationResult | None:
+    """Measure cases that trained every member, as they are, beside those that trained none.
+
+    Writes metrics.json and cases.csv to training/ in the job's folder.
+
+    Args:
+        job: what was measured.
+        held_out: its rows of cases.csv.
+        count: at most so many cases, spread evenly over those that trained it.
+
+    Returns:
+        None where the measured cases trained a member, or the data holds none that did.
+    """
+    from rich.progress import track
+
+    from attnseg.data.datamodule import AttnSegDataModule
+    from attnseg.evaluation import evaluate_batches, write_results
+    from attnseg.prediction.predictor import predictor_of, threshold_of
+
+    trained = [set(member.data_record.get("train_patients", [])) for member in job.members]
+    if not count or set.union(*trained) & {row["patient_id"] for row in held_out}:
+        return None
+    module = AttnSegDataModule(job.data, job.checkpoint.config.seed)
+    known = set.intersection(*trained)
+    cases = [case for case in module.all_cases if case.patient_id in known]
+    if not cases:
+        return None
+    loader = module.loader_of(cases[:: -(-len(cases) // count)], batch_size=job.config.batch_size)
+    result = evaluate_batches(
+        predictor_of(job.members, job.passes),
+        track(loader, description="training cases", total=len(loader)),
+        threshold=threshold_of(job.members, job.config.threshold),
+        device=ready_device(job.config.accelerator),
+    )
+    write_results(result, job.output_dir / "training", {"split": "train"})
     return result
 
 

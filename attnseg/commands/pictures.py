@@ -62,24 +62,14 @@ def maps_of(
     threshold: float,
 ) -> list[OverlayCase]:
     """Run the job's model over these cases of its split and keep their images."""
-    from attnseg.data.dataset import CaseDataset
-    from attnseg.data.loader import eval_loader
-    from attnseg.data.sampling import EvalSampler
     from attnseg.evaluation import evaluate_batches
 
     wanted = set(case_ids)
     cases = [case for case in module.cases(job.config.split) if case.case_id in wanted]
-    loader = eval_loader(
-        CaseDataset(cases, module.cache),
-        EvalSampler(len(cases), rank=0, world_size=1),
-        batch_size=1,
-        num_workers=0,
-        pin_memory=False,
-    )
     kept: list[OverlayCase] = []
     evaluate_batches(
         model,
-        loader,
+        module.loader_of(cases, batch_size=1),
         threshold=threshold,
         device=ready_device(job.config.accelerator),
         on_case=lambda seen: kept.append(_overlay_case(seen, threshold)),

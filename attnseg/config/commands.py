@@ -62,6 +62,8 @@ class EvaluateConfig(Section):
 class AnalyzeConfig(EvaluateConfig):
     """`attnseg analyze`: as evaluate, and words for what is wrong."""
 
+    train_cases: Annotated[int, Field(ge=0)] = 100  # measured beside a held-out split; 0: none
+
 
 class DataCommandConfig(Section):
     """`attnseg data check|show`."""

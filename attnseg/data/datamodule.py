@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
@@ -141,11 +142,16 @@ class AttnSegDataModule(pl.LightningDataModule):
         self, split: AnySplit, *, batch_size: int | None = None
     ) -> DataLoader[dict[str, Any]]:
         """Whole images of a split, each once over all processes, in order."""
-        dataset = self.dataset(split)
+        return self.loader_of(self.cases(split), batch_size=batch_size)
+
+    def loader_of(
+        self, cases: Sequence[Case], *, batch_size: int | None = None
+    ) -> DataLoader[dict[str, Any]]:
+        """Whole images of these cases, each once over all processes, in order."""
         rank, world_size = self._place()
         return eval_loader(
-            dataset,
-            EvalSampler(len(dataset), rank=rank, world_size=world_size),
+            CaseDataset(cases, self.cache),
+            EvalSampler(len(cases), rank=rank, world_size=world_size),
             batch_size=batch_size or self.config.eval_batch_size,
             num_workers=self.config.num_workers,
             pin_memory=torch.cuda.is_available(),

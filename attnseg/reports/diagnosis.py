@@ -7,6 +7,7 @@ case_id, dice, n_mask_pixels, and n_predicted_pixels where it is known).
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -41,6 +42,8 @@ LOW_NSS = 1.0  # a lesion one standard deviation above the map's mean is nothing
 SAME_SPREAD = 1e-3  # relative range of the maps' std and max over cases: images differ by more
 FALSE_LESIONS = 1.0  # false lesions per negative: the usual working point of readers and CAD
 MENDABLE = 0.05  # of Dice: what mending one kind of error must bring to be worth a word
+MUCH_WORSE = 0.75  # of the training cases' Dice
+NORMAL_95 = 1.96  # standard errors to either side
 FEW_CASES = 10  # below, one case moves a mean by a tenth
 _WORST = 5  # cases named in a finding
 
@@ -68,14 +71,16 @@ class Finding:
     advice: str = ""
 
 
-def diagnose(summary: Row, cases: Sequence[Row]) -> list[Finding]:
+def diagnose(summary: Row, cases: Sequence[Row], training: Sequence[Row] = ()) -> list[Finding]:
     """Everything wrong, worst first; 'aligned' where attention was measured and nothing is.
 
     Args:
         summary: means over the data set, by the metric names of DESIGN.md, and n_positive.
         cases: one row a case.
+        training: rows of cases that trained the model, where it did not train on `cases`.
     """
-    found = [finding for check in _CHECKS if (finding := check(summary, cases)) is not None]
+    checks = (*(check(summary, cases) for check in _CHECKS), _training_gap(cases, training))
+    found = [finding for finding in checks if finding is not None]
     if not any(finding.severity in ("critical", "warning") for finding in found):
         found += _aligned(summary)
     return sorted(found, key=lambda finding: _ORDER.index(finding.severity))
@@ -330,6 +335,52 @@ _ERRORS = {
     ),
 }
 """Of each of `MENDED`: what it mends, and what to try against it."""
+
+
+def _training_gap(cases: Sequence[Row], training: Sequence[Row]) -> Finding | None:
+    """Whether the model knows its training cases by heart: two means, Welch's standard error."""
+    groups = [_known(positives(rows), "dice") for rows in (training, cases)]
+    if any(len(values) < FEW_CASES for values in groups):
+        return None
+    known, held_out = (statistics.fmean(values) for values in groups)
+    error = math.sqrt(sum(statistics.variance(values) / len(values) for values in groups))
+    gap, margin = known - held_out, NORMAL_95 * error
+    others = ""
+    for name in ("attention_gt_overlap", "pointing_game"):
+        values = [mean(_known(positives(rows), name)) for rows in (training, cases)]
+        if not any(map(math.isnan, values)):
+            others += f"; {name} {number(values[0])} and {number(values[1])}"
+    text = (
+        f"Mean Dice is {number(known)} in {len(groups[0])} positive cases that trained it,"
+        f" {number(held_out)} in these {len(groups[1])}: a difference of {gap:+.3f}"
+        f" [{gap - margin:+.3f}, {gap + margin:+.3f}]{others}."
+    )
+    numbers = {"dice_training": known, "dice_held_out": held_out, "margin": margin}
+    if gap > margin and held_out < MUCH_WORSE * known:
+        return Finding(
+            "training_gap",
+            "warning",
+            "It knows its training cases by heart",
+            text,
+            numbers,
+            advice="Longer training widens this. More cases, more augmentation (data.augment),"
+            " synthetic nodules (data.synthetic), fewer epochs or a smaller network may narrow it.",
+        )
+    return Finding(
+        "no_training_gap",
+        "info",
+        "Training cases are hardly better",
+        text,
+        numbers,
+        advice="It is not a lack of cases: train longer, on more pixels (data.size) or a larger"
+        " network, or look whether the images show the lesions at all.",
+    )
+
+
+def _known(rows: Sequence[Row], name: str) -> list[float]:
+    """The values of a column, without those that have no meaning."""
+    values = (as_float(row.get(name)) for row in rows)
+    return [value for value in values if not math.isnan(value)]
 
 
 def _few_cases(summary: Row, cases: Sequence[Row]) -> Finding | None:

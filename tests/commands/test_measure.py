@@ -130,6 +130,31 @@ def test_analyze_says_it_in_words_and_draws(
 
 
 @pytest.mark.parametrize(
+    ("words", "n_cases"),
+    [
+        (["split=val"], 4),
+        (["split=val", "train_cases=3"], 2),  # every second
+        (["split=val", "train_cases=0"], None),
+        (["split=all"], None),  # holds them already
+    ],
+)
+def test_analyze_measures_training_cases_beside_a_held_out_split(
+    words: list[str], n_cases: int | None, finished: RunFolder, tmp_path: Path
+) -> None:
+    given = [f"checkpoint={finished.path}", f"output_dir={tmp_path}", "n_pictures=0", *words]
+    assert main(["analyze", *given]) == 0
+    written = tmp_path / "training" / "metrics.json"
+    assert written.is_file() == (n_cases is not None)
+    if n_cases is not None:
+        assert json.loads(written.read_text())["n_cases"] == n_cases
+        with (written.parent / "cases.csv").open() as stream:
+            patients = {row["patient_id"] for row in csv.DictReader(stream)}
+        assert patients <= set(
+            load_checkpoints(str(finished.best))[0].data_record["train_patients"]
+        )
+
+
+@pytest.mark.parametrize(
     ("words", "reason"),
     [
         (["checkpoint=/does/not/exist"], "no such file or folder"),

@@ -166,3 +166,41 @@ def test_few_cases_are_said_so_beside_the_rest() -> None:
 def test_nothing_measured_finds_nothing_wrong() -> None:
     codes = {finding.code for finding in diagnose({}, [])}
     assert codes == {"no_attention", "few_cases"}
+
+
+def against_training(known: float, held_out: float, count: int = 20) -> Finding | None:
+    """The finding on two groups of cases whose Dice varies by 0.05 to either side."""
+    groups = []
+    for dice in (known, held_out):
+        rows = case_rows(count)
+        for index, row in enumerate(rows):
+            row["dice"] = dice + (0.05 if index % 2 else -0.05)
+        groups.append(rows)
+    training, cases = groups
+    codes = {finding.code: finding for finding in diagnose(summary_of(cases), cases, training)}
+    return codes.get("training_gap") or codes.get("no_training_gap")
+
+
+def test_what_is_known_by_heart_is_told() -> None:
+    found = against_training(0.6, 0.3)
+    assert found is not None
+    assert (found.code, found.severity) == ("training_gap", "warning")
+    assert found.numbers["dice_training"] == pytest.approx(0.6)
+    assert found.numbers["dice_held_out"] == pytest.approx(0.3)
+    error = 0.05 * math.sqrt(20 / 19) * math.sqrt(2 / 20)
+    assert found.numbers["margin"] == pytest.approx(1.96 * error)
+    assert "+0.300 [+0.268, +0.332]" in found.explanation
+    assert "pointing_game" in found.explanation
+
+
+@pytest.mark.parametrize(("known", "held_out"), [(0.6, 0.58), (0.3, 0.6), (0.6, 0.5)])
+def test_training_cases_that_are_hardly_better_are_told(known: float, held_out: float) -> None:
+    found = against_training(known, held_out)
+    assert found is not None
+    assert (found.code, found.severity) == ("no_training_gap", "info")
+
+
+def test_few_cases_tell_nothing_of_a_gap() -> None:
+    assert against_training(0.6, 0.3, count=9) is None
+    rows = case_rows(20)
+    assert "gap" not in str([finding.code for finding in diagnose(summary_of(rows), rows)])
