@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -53,10 +57,31 @@ def test_networks_are_set_side_by_side_on_images_that_did_not_train_them(
     assert rows[1][7] == "+0.0000 [+0.0000, +0.0000]"
 
 
-def test_a_network_that_was_trained_on_them_is_refused(
-    finished: RunFolder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("split", "trained", "reason"),
+    [
+        ("val", ["c", "d"], None),
+        ("val", ["b", "c"], "net: 1 of the 2 patients trained it"),
+        ("train", ["a", "b", "c"], None),
+        ("train", ["c"], "net: 2 of the 2 patients did not train it"),
+    ],
+)
+def test_networks_that_know_the_images_or_do_not_are_refused(
+    split: str, trained: list[str], reason: str | None
 ) -> None:
-    monkeypatch.setattr(inserted, "SPLITS", ("train",))
-    monkeypatch.setattr("sys.argv", ["inserted.py", "--split", "train", str(finished.path)])
-    with pytest.raises(SystemExit, match="patients trained it"):
-        inserted.main()
+    data: Any = SimpleNamespace(cases=lambda _: [SimpleNamespace(patient_id=p) for p in "ab"])
+    member: Any = SimpleNamespace(data_record={"train_patients": trained})
+    with pytest.raises(SystemExit, match=reason) if reason else nullcontext():
+        inserted.refuse_other_patients([member], "net", data, split)
+
+
+def test_the_images_that_trained_a_network_and_an_ensemble(
+    finished: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = f"{finished.best},{finished.last}"
+    words = ["inserted.py", "--draws", "1", "--split", "train", "--every", "2", both]
+    monkeypatch.setattr("sys.argv", words)
+    inserted.main()
+    row = capsys.readouterr().out.splitlines()[-1].split(" | ")
+    assert row[0] == f"| {both}"
+    assert 0 < int(row[1]) < 40  # two of four images, eight nodules in each on average
