@@ -363,9 +363,9 @@ def _training_gap(cases: Sequence[Row], training: Sequence[Row]) -> Finding | No
             "It knows its training cases by heart",
             text,
             numbers,
-            advice="Longer training widens this. More augmentation (data.augment), synthetic nodules"
-            " (data.synthetic), fewer epochs or a smaller network may narrow it. Whether more cases"
-            " would help is told by fewer: data.split.train_fraction=0.5, at equal steps.",
+            advice="Longer training widens this. More augmentation (data.augment), synthetic"
+            " nodules (data.synthetic), fewer epochs or a smaller network may narrow it. Whether"
+            " more cases would help is told by fewer: data.split.train_fraction=0.5, equal steps.",
         )
     return Finding(
         "no_training_gap",
