@@ -7,20 +7,21 @@ import ctypes
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
-_LARGEST = 2**31 - 1  # bytes: mallopt takes an int
+_NEVER = -1
 
 
 def reuse_freed_memory() -> bool:
     """Keep freed blocks for the next ones; True if the C library does so now.
 
     glibc gives every block above 32 MB back to the system as it is freed, and the next one costs
-    a page fault every 4 KiB. Where feature maps are that large, this is up to a third of the CPU
-    time of a training step (benchmarks/README.md). Kept, they cost up to a tenth more memory.
-    Other C libraries know no such switch, and nothing is changed.
+    a page fault every 4 KiB. Where feature maps are that large, this is up to two fifths of the
+    CPU time of a training step (benchmarks/README.md). Kept, they cost up to a tenth more memory in
+    training, three tenths in an evaluation. Other C libraries know no such switch, and nothing is
+    changed. It holds for the process and cannot be undone.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # musl, macOS; Windows takes no None
         return False
-    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _LARGEST))
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER))
     return all(bool(mallopt(name, value)) for name, value in settings)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -61,7 +62,11 @@ def measure(model: str, size: int, batch: int, steps: int) -> dict[str, float]:
 def turn(reuse: bool, *given: Any) -> dict[str, float]:
     """`measure` in a new process."""
     words = [sys.executable, __file__, "--child", json.dumps([reuse, *given])]
-    child = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    told = ("MALLOC_", "GLIBC_")  # would decide instead
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(told)}
+    child = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=plain)
+    if child.returncode:
+        raise SystemExit(child.stderr)
     return dict(json.loads(child.stdout.splitlines()[-1]))
 
 
@@ -90,7 +95,7 @@ def main() -> None:
             turns = [(turn(False, *given), turn(True, *given)) for _ in range(args.repeats)]
             plain = {name: statistics.median(one[name] for one, _ in turns) for name in turns[0][0]}
             ratio = {
-                name: statistics.median(two[name] / one[name] for one, two in turns)
+                name: statistics.median(two[name] / max(one[name], 1e-9) for one, two in turns)
                 for name in plain
             }
             cells = (

@@ -217,7 +217,7 @@ def measure_training(
         count: at most so many cases, spread evenly over those that trained it.
 
     Returns:
-        None where the measured cases trained a member, or the data holds none that did.
+        None where the measured cases trained a member, or it is not the data that trained them.
     """
     from rich.progress import track
 
@@ -225,22 +225,31 @@ def measure_training(
     from attnseg.evaluation import evaluate_batches, write_results
     from attnseg.prediction.predictor import predictor_of, threshold_of
 
+    folder = job.output_dir / "training"
+    for name in ("metrics.json", "metrics_definitions.json", "cases.csv"):  # of an earlier analysis
+        (folder / name).unlink(missing_ok=True)
     trained = [set(member.data_record.get("train_patients", [])) for member in job.members]
     if not count or set.union(*trained) & {row["patient_id"] for row in held_out}:
         return None
     module = AttnSegDataModule(job.data, job.checkpoint.config.seed)
+    fingerprints = {member.data_record.get("fingerprint") for member in job.members}
+    if fingerprints != {module.fingerprint}:  # other data, which may use the same patient ids
+        return None
     known = set.intersection(*trained)
     cases = [case for case in module.all_cases if case.patient_id in known]
     if not cases:
         return None
-    loader = module.loader_of(cases[:: -(-len(cases) // count)], batch_size=job.config.batch_size)
+    count = min(count, len(cases))
+    chosen = [cases[index * len(cases) // count] for index in range(count)]
+    loader = module.loader_of(chosen, batch_size=job.config.batch_size)
     result = evaluate_batches(
         predictor_of(job.members, job.passes),
         track(loader, description="training cases", total=len(loader)),
         threshold=threshold_of(job.members, job.config.threshold),
         device=ready_device(job.config.accelerator),
     )
-    write_results(result, job.output_dir / "training", {"split": "train"})
+    names = {"checkpoint": [str(member.path) for member in job.members]}
+    write_results(result, folder, {"split": "train", "n_training_cases": len(cases), **names})
     return result
 
 
@@ -267,12 +276,13 @@ def ready_device(accelerator: str) -> str:
         )
     meant = {"gpu": "cuda", "auto": "cuda" if has_gpu else "cpu"}
     device = meant.get(accelerator, accelerator)
-    try:
-        torch.zeros(1, device=device)
-    except Exception:  # which one depends on the device
-        raise ConfigError(
-            f"accelerator={accelerator}: this machine has none for torch; use accelerator=cpu"
-        ) from None
+    if accelerator != "auto":
+        try:
+            torch.zeros(1, device=device)
+        except Exception:  # which one depends on the device
+            raise ConfigError(
+                f"accelerator={accelerator}: this machine has none for torch; use accelerator=cpu"
+            ) from None
     if device == "cpu":
         reuse_freed_memory()
     return device

@@ -69,7 +69,7 @@ def maps_of(
     kept: list[OverlayCase] = []
     evaluate_batches(
         model,
-        module.loader_of(cases, batch_size=1),
+        module.loader_of(cases, batch_size=1, num_workers=0),
         threshold=threshold,
         device=ready_device(job.config.accelerator),
         on_case=lambda seen: kept.append(_overlay_case(seen, threshold)),

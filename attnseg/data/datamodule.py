@@ -145,7 +145,11 @@ class AttnSegDataModule(pl.LightningDataModule):
         return self.loader_of(self.cases(split), batch_size=batch_size)
 
     def loader_of(
-        self, cases: Sequence[Case], *, batch_size: int | None = None
+        self,
+        cases: Sequence[Case],
+        *,
+        batch_size: int | None = None,
+        num_workers: int | None = None,
     ) -> DataLoader[dict[str, Any]]:
         """Whole images of these cases, each once over all processes, in order."""
         rank, world_size = self._place()
@@ -153,7 +157,7 @@ class AttnSegDataModule(pl.LightningDataModule):
             CaseDataset(cases, self.cache),
             EvalSampler(len(cases), rank=rank, world_size=world_size),
             batch_size=batch_size or self.config.eval_batch_size,
-            num_workers=self.config.num_workers,
+            num_workers=self.config.num_workers if num_workers is None else num_workers,
             pin_memory=torch.cuda.is_available(),
         )
 

@@ -20,6 +20,7 @@ import argparse
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -157,13 +158,16 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
+    if options.every < 1:
+        parser.error("--every counts from 1")
     rates = " | ".join(f"at {rate}" for rate in RATES)
     print(f"| | nodules | {rates} | mean | against the first | real lesions, mean (lesions) |")
     print("|---" * (6 + len(RATES)) + "|")
     first: Findings | None = None
     division: SplitConfig | None = None
     for spec in options.checkpoints:
-        members = load_checkpoints(spec.split(",") if "," in spec else spec)
+        is_one = Path(spec).exists() or "," not in spec  # Hydra's folders may hold a comma
+        members = load_checkpoints(spec if is_one else spec.split(","))
         config = members[0].config.data
         division = division or config.split
         changed = {"size": SIZE, "split": division}

@@ -133,7 +133,7 @@ def test_analyze_says_it_in_words_and_draws(
     ("words", "n_cases"),
     [
         (["split=val"], 4),
-        (["split=val", "train_cases=3"], 2),  # every second
+        (["split=val", "train_cases=3"], 3),
         (["split=val", "train_cases=0"], None),
         (["split=all"], None),  # holds them already
     ],
