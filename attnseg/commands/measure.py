@@ -42,6 +42,11 @@ class Job:
         return PassOptions(self.config.tta, self.config.mc_dropout, self.config.seed)
 
     @property
+    def trained_on(self) -> list[set[str]]:
+        """The patients that trained each member."""
+        return [set(member.data_record.get("train_patients", ())) for member in self.members]
+
+    @property
     def plain(self) -> bool:
         """Whether the model alone is measured, as training's validation does."""
         return self.passes.plain and len(self.members) == 1
@@ -180,7 +185,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         device=device,
         on_case=tables.add,
     )
-    seen = {p for member in job.members for p in member.data_record.get("train_patients", [])}
+    seen = set.union(*job.trained_on)
     n_seen = sum(row["patient_id"] in seen for row in result.cases)
     about: dict[str, Any] = {
         "split": config.split,
@@ -228,14 +233,13 @@ def measure_training(
     folder = job.output_dir / "training"
     for name in ("metrics.json", "metrics_definitions.json", "cases.csv"):  # of an earlier analysis
         (folder / name).unlink(missing_ok=True)
-    trained = [set(member.data_record.get("train_patients", [])) for member in job.members]
-    if not count or set.union(*trained) & {row["patient_id"] for row in held_out}:
+    if not count or set.union(*job.trained_on) & {row["patient_id"] for row in held_out}:
         return None
     module = AttnSegDataModule(job.data, job.checkpoint.config.seed)
     fingerprints = {member.data_record.get("fingerprint") for member in job.members}
     if fingerprints != {module.fingerprint}:  # other data, which may use the same patient ids
         return None
-    known = set.intersection(*trained)
+    known = set.intersection(*job.trained_on)
     cases = [case for case in module.all_cases if case.patient_id in known]
     if not cases:
         return None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.prediction.predictor import predictor_of
+from attnseg.runs.checkpoints import load_checkpoints
 from attnseg.runs.folder import RunFolder
 from experiments.lidc_drr import inserted
 from experiments.lidc_drr.inserted import Findings, false_scores, lesion_scores
@@ -74,6 +77,19 @@ def test_networks_that_know_the_images_or_do_not_are_refused(
     member: Any = SimpleNamespace(data_record={"train_patients": trained})
     with pytest.raises(SystemExit, match=reason) if reason else nullcontext():
         inserted.refuse_other_patients([member], "net", data, split)
+
+
+def test_a_network_that_was_trained_on_them_is_refused(
+    finished: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [member] = load_checkpoints(str(finished.path))
+    held_out = AttnSegDataModule(member.config.data, 0).cases("val")
+    record = {"train_patients": [case.patient_id for case in held_out]}
+    guilty = replace(member, data_record=record)
+    monkeypatch.setattr(inserted, "load_checkpoints", lambda _: [guilty])
+    monkeypatch.setattr("sys.argv", ["inserted.py", str(finished.path)])
+    with pytest.raises(SystemExit, match="patients trained it"):
+        inserted.main()
 
 
 def test_the_images_that_trained_a_network_and_an_ensemble(
