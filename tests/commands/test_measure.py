@@ -154,6 +154,19 @@ def test_analyze_measures_training_cases_beside_a_held_out_split(
         )
 
 
+def test_analyze_measures_cases_that_trained_every_member_of_an_ensemble(
+    finished: RunFolder, tmp_path: Path
+) -> None:
+    [one] = load_checkpoints(str(finished.best))
+    fewer = one.data_record["train_patients"][1:]
+    other = replace(one, data_record={**one.data_record, "train_patients": fewer})
+    export_safetensors([one, other], tmp_path / "two.safetensors")
+    words = [f"checkpoint={tmp_path / 'two.safetensors'}", f"output_dir={tmp_path}"]
+    assert main(["analyze", *words, "split=val", "n_pictures=0"]) == 0
+    with (tmp_path / "training" / "cases.csv").open() as stream:
+        assert {row["patient_id"] for row in csv.DictReader(stream)} == set(fewer)
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
