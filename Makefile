@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo compare-demo test pytest check lint types bench clean
+.PHONY: help setup demo compare-demo test pytest full check lint types bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,9 @@ types: $(STAMP)
 
 pytest: $(STAMP) ## the tests alone
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+
+full: $(STAMP) ## the long test matrices, which `make test` leaves out
+	$(BIN)/python -m pytest -m full --numprocesses auto --maxprocesses 8
 
 check: lint types pytest ## ruff, mypy --strict and the tests
 
