@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -80,6 +81,19 @@ class CaseImages:
         assert self.mask.dtype == np.uint8, f"mask is {self.mask.dtype}, not uint8"
 
 
+@dataclass(frozen=True, slots=True)
+class CaseContent:
+    """What a case is made of, wherever it lies: what the data's digest is made of.
+
+    Attributes:
+        files: by their names within the data set, never absolute; in a fixed order.
+        parameters: plain types: what else decides the images, and is not in `Case`.
+    """
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    parameters: Any = None
+
+
 @runtime_checkable
 class Source(Protocol):
     """Where cases come from; every reader in `attnseg.data.readers` is one.
@@ -104,6 +118,10 @@ class Source(Protocol):
 
     def fingerprint(self, case: Case) -> str:
         """A cache key that changes whenever what `load` returns would."""
+        ...
+
+    def content(self, case: Case) -> CaseContent:
+        """The files that `load` reads, or what it makes the images of; nothing is opened."""
         ...
 
     def problems(self) -> list[str]:

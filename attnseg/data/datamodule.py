@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from attnseg.config import AnyData
 from attnseg.data.cache import DecodedCache, cache_folder
 from attnseg.data.case import Case, Source
 from attnseg.data.dataset import CaseDataset, TrainDataset
+from attnseg.data.digest import Content, content_of
 from attnseg.data.loader import ResumableLoader, eval_loader
 from attnseg.data.on_device import augment_batch
 from attnseg.data.readers import build_source, sound_cases
@@ -50,7 +51,8 @@ class AttnSegDataModule(pl.LightningDataModule):
         self.config = config
         self.seed = seed
         self.source = source if source is not None else build_source(config)
-        self.cache = DecodedCache(self.source, config.size, cache_folder(config.cache_dir))
+        self._cache_folder = cache_folder(config.cache_dir)
+        self.cache = DecodedCache(self.source, config.size, self._cache_folder)
         self._progress = progress
 
     @cached_property
@@ -72,6 +74,23 @@ class AttnSegDataModule(pl.LightningDataModule):
             files = [path and path.name for path in (case.drr, case.xray, case.mask)]
             digest.update(repr([case.case_id, case.patient_id, case.split, *files]).encode())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def content(self) -> Content:
+        """What the training and validation cases are made of, and its digest.
+
+        Raises:
+            DataError: files cannot be read; all of them are listed.
+        """
+        return self._content({"train": self.splits.train, "val": self.splits.val})
+
+    def content_of(self, cases: Sequence[Case]) -> Content:
+        """The same of any cases, in their order."""
+        return self._content({"": cases})
+
+    def _content(self, splits: Mapping[str, Sequence[Case]]) -> Content:
+        progress = self._progress and self._place()[0] == 0
+        return content_of(self.source, splits, self._cache_folder, progress=progress)
 
     def prepare_data(self) -> None:
         """Decode every case into the cache; Lightning calls it on one process a node."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from attnseg.data.case import Case, CaseImages
+from attnseg.data.case import Case, CaseContent, CaseImages
 from attnseg.data.images import write_image
 from attnseg.errors import DataError
 
@@ -48,6 +48,9 @@ class MemorySource:
 
     def fingerprint(self, case: Case) -> str:
         return f"memory|{self.version}|{self.shape}|{np.dtype(self.dtype)}|{case.case_id}"
+
+    def content(self, case: Case) -> CaseContent:
+        return CaseContent(parameters=self.version)
 
     def problems(self) -> list[str]:
         return []

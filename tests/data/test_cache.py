@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import stat
 import subprocess
 import sys
@@ -67,6 +68,32 @@ def test_it_is_read_through_a_memory_map(memory_source: Make, tmp_path: Path) ->
     assert isinstance(view.obj if isinstance(view, memoryview) else view, mmap.mmap)
     (path,) = _files(tmp_path)
     assert path.stat().st_size < 3 * 48 * 64 + 600  # a byte a pixel
+
+
+@pytest.mark.parametrize(("name", "pixels"), [("a.mha", "a.mha"), ("a.mhd", "a.raw")])
+def test_a_file_overwritten_in_place_is_decoded_again(
+    tmp_path: Path, name: str, pixels: str
+) -> None:
+    """Though its size is the same and its time of change is put back; a header's pixels, too."""
+    from attnseg.config import ManifestDataConfig
+    from attnseg.data.readers.manifest import ManifestSource
+    from tests.data.test_digest import write_pair
+
+    table = tmp_path / "set" / "manifest.csv"
+    table.parent.mkdir()
+    table.write_text(f"case,patient,xray,drr,mask\na,b,{name},,none\n")
+    config = ManifestDataConfig(name="manifest", root=str(table))
+    file = table.with_name(pixels)
+    found = []
+    for grey in (3, 9):
+        before = file.stat() if file.exists() else None
+        write_pair(table.with_name(name), np.full((32, 32), grey, np.uint8))
+        if before is not None:
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+            assert file.stat().st_size == before.st_size
+        source = ManifestSource(config)
+        found.append(DecodedCache(source, 32, tmp_path / "cache").get(source.cases()[0]).drr)
+    assert [int(drr.max()) for drr in found] == [3, 9]
 
 
 @pytest.mark.parametrize("one_image", [True, False])

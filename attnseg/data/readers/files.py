@@ -1,4 +1,4 @@
-"""What the readers of image files share: fingerprints, and gathering problems of a case."""
+"""What the readers of image files share: fingerprints, names, and gathering a case's problems."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from attnseg.data.case import Spacing
+from attnseg.data.case import Case, Spacing
+from attnseg.data.detached import data_files
 from attnseg.errors import DataError
 
 Value = TypeVar("Value")
 
 
 def fingerprint_files(*parts: Path | str | None) -> str:
-    """A key of files (by path, size and time of change) and options, for the decoded cache.
+    """A key of files and options, for the decoded cache.
 
-    The file system is asked once a file; where its folder really lies, once a folder.
+    A file is told by path, size, times of change and inode: size and the time that `touch` can
+    set stay the same where a file is overwritten and its time put back. The file system is asked
+    once a file; where its folder really lies, once a folder.
     """
     words = []
     for part in parts:
@@ -38,7 +41,29 @@ def _file_key(path: Path) -> str:
         place, found = str(path.resolve()), path.stat()
     else:
         place = f"{_real_folder(path.absolute().parent)}{os.sep}{path.name}"
-    return f"{place}:{found.st_size}:{found.st_mtime_ns}"
+    state = f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}"
+    return "|".join([f"{place}:{state}", *map(_file_key, data_files(path, found.st_size))])
+
+
+def named_files(case: Case, root: Path) -> dict[str, Path]:
+    """A case's files by their names within the data set; the X-ray's first, then DRR's and mask's.
+
+    A file elsewhere than below `root` gets a name of its case, so that no name tells a place.
+    """
+    named = {}
+    for role, path in (("xray", case.xray), ("drr", case.drr), ("mask", case.mask)):
+        if path is not None:
+            text = str(path)
+            place = next((place for place in _places(root) if text.startswith(place)), None)
+            if place is None and (path.is_absolute() or str(root) != "."):
+                text = f"{case.case_id}/{role}/{path.name}"
+            named[text.removeprefix(place or "")] = path
+    return named
+
+
+def _places(root: Path) -> tuple[str, str]:
+    """What the path of a file below `root` can begin with."""
+    return f"{str(root).rstrip(os.sep)}{os.sep}", f"{str(root.absolute()).rstrip(os.sep)}{os.sep}"
 
 
 @lru_cache(maxsize=4096)

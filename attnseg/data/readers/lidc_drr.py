@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from attnseg.config import LidcDrrDataConfig
-from attnseg.data.case import Case, CaseImages, Pairing, Spacing
+from attnseg.data.case import Case, CaseContent, CaseImages, Pairing, Spacing
 from attnseg.data.images import read_image, read_mask
-from attnseg.data.readers.files import attempt, fingerprint_files, parse_spacing
+from attnseg.data.readers.files import attempt, fingerprint_files, named_files, parse_spacing
 from attnseg.data.tables import read_table
 from attnseg.errors import ConfigError, DataError
 
@@ -99,8 +99,16 @@ class LidcDrrSource:
 
     def fingerprint(self, case: Case) -> str:
         """Files, spacing, X-ray policy and, for a simulated one, the simulation's version."""
-        policy = f"{self._xray}{_SIMULATION_VERSION}" if self._xray == "simulated" else self._xray
-        return fingerprint_files("lidc_drr", policy, str(case.spacing), case.drr, case.mask)
+        return fingerprint_files("lidc_drr", self._policy, str(case.spacing), case.drr, case.mask)
+
+    def content(self, case: Case) -> CaseContent:
+        """DRR and mask, and how the X-ray comes about."""
+        return CaseContent(named_files(case, self._root), self._policy)
+
+    @property
+    def _policy(self) -> str:
+        """Where X-rays come from."""
+        return f"{self._xray}{_SIMULATION_VERSION}" if self._xray == "simulated" else self._xray
 
     def problems(self) -> list[str]:
         """Duplicate cases, bad names, masks without a DRR, bad rows of scans.csv."""

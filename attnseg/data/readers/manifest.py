@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from attnseg.config import ManifestDataConfig
-from attnseg.data.case import Case, CaseImages, Spacing
+from attnseg.data.case import Case, CaseContent, CaseImages, Spacing
 from attnseg.data.images import Picture, read_image, read_mask
 from attnseg.data.radiograph import kind_of
-from attnseg.data.readers.files import attempt, fingerprint_files
+from attnseg.data.readers.files import attempt, fingerprint_files, named_files
 from attnseg.data.readers.manifest_rows import existing_manifest, read_rows
 from attnseg.data.resize import match_grid
 from attnseg.errors import DataError
@@ -124,6 +124,10 @@ class ManifestSource:
         return fingerprint_files(
             "manifest", self._on_mismatch, str(case.spacing), case.xray, case.drr, case.mask
         )
+
+    def content(self, case: Case) -> CaseContent:
+        """The row's files, by what their paths are from the CSV's folder, and the rule."""
+        return CaseContent(named_files(case, self._path.parent), self._on_mismatch)
 
     def problems(self) -> list[str]:
         """Rows that cannot be understood, duplicate cases, an image of two patients."""

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from attnseg.config import PhantomDataConfig
-from attnseg.data.case import Case, CaseImages
+from attnseg.data.case import Case, CaseContent, CaseImages
 from attnseg.data.drr.front_to_back import project_front_to_back
 from attnseg.data.phantom3d import Phantom, generate_phantom, is_negative
 from attnseg.data.phantom3d.volume import FIELD_MM
@@ -73,8 +73,13 @@ class PhantomSource:
 
     def fingerprint(self, case: Case) -> str:
         """Hash of the case's key, everything in the config that shapes it, and the generator."""
-        content = {"version": GENERATOR_VERSION, "index": self._index(case), **self._content()}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        made_of = self.content(case).parameters
+        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
+    def content(self, case: Case) -> CaseContent:
+        """No file: the generator's version and all that it is given."""
+        made_of = {"version": GENERATOR_VERSION, "index": self._index(case), **self._content()}
+        return CaseContent(parameters=made_of)
 
     def problems(self) -> list[str]:
         """None: what could be wrong, the config's checks refuse."""

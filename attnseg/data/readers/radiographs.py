@@ -6,14 +6,15 @@ There is no DRR: the X-ray serves both pathways (pairing `unpaired`), and the re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from attnseg.data.annotations.nodule import Nodule
 from attnseg.data.annotations.plane import Rule, radiograph_mask
-from attnseg.data.case import Case, CaseImages
+from attnseg.data.case import Case, CaseContent, CaseImages
 from attnseg.data.images import Picture, read_image
-from attnseg.data.readers.files import fingerprint_files
+from attnseg.data.readers.files import fingerprint_files, named_files
 from attnseg.errors import ConfigError, DataError
 
 _IMAGES = (".png", ".mha", ".mhd", ".dcm", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".gz", ".img")
@@ -23,7 +24,7 @@ class RadiographSource:
     """Cases that are one radiograph each; a reader gives the listing.
 
     Args:
-        record: plain types that say what the source is.
+        record: plain types that say what the source is, with its `name` and `root`.
         cases: in order, each with its `xray`.
         lesions: of each case, by id.
         problems: what is wrong with the listing.
@@ -79,6 +80,13 @@ class RadiographSource:
         """The image, its lesions and how they are drawn."""
         name, lesions = str(self.record["name"]), repr(self.nodules(case))
         return fingerprint_files(name, self._rule, lesions, self.options(), case.xray)
+
+    def content(self, case: Case) -> CaseContent:
+        """The image, its lesions and how they are drawn."""
+        lesions = [{type(one.shape).__name__: asdict(one.shape)} for one in self.nodules(case)]
+        drawn = {"rule": self._rule, "annotated_width": self._annotated_width}
+        parameters = {"lesions": lesions, "options": self.options(), **drawn}
+        return CaseContent(named_files(case, Path(self.record["root"])), parameters)
 
     def problems(self) -> list[str]:
         """What is wrong with the listing."""
