@@ -139,7 +139,7 @@ def _states(state: str | list[str] | None) -> list[str]:
     Raises:
         ConfigError: one that no run can be in.
     """
-    from attnseg.runs.records import STATES
+    from attnseg.runs.states import STATES
 
     asked = [state] if isinstance(state, str) else state or []
     wrong = [one for one in asked if one not in STATES]

@@ -108,13 +108,13 @@ def print_rows(rows: Sequence[dict[str, str]], title: str) -> None:
     """Rows as a table in the terminal; states to look at are red."""
     from attnseg.commands.tables import print_table
     from attnseg.reports.compare.tables import Cell, Table
+    from attnseg.runs.states import TROUBLED
 
     if not rows:
         print(title)
         return
-    bad = {"failed", "crashed", "interrupted", "unknown"}
     cells: list[tuple[Cell, ...]] = [
-        tuple(Cell(text, kind="bad" if text in bad else "") for text in row.values())
+        tuple(Cell(text, kind="bad" if text in TROUBLED else "") for text in row.values())
         for row in rows
     ]
     print_table(Table(title, tuple(rows[0]), cells))

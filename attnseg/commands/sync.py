@@ -31,9 +31,9 @@ def main(argv: Sequence[str]) -> int:
         purpose = "send offline runs to Weights & Biases, each as one whole run"
         return show(command_help("sync [PATH ...]", purpose, (), OVERRIDES))
     settings = configure(arguments)
-    from attnseg.loggers.sync import find_runs
+    from attnseg.loggers.sync import candidates
 
-    runs = find_runs(settings)
+    runs = candidates(settings)
     for run in runs:
         if run.verdict != "send":
             print(f"{run.folder.path}: {run.note}")

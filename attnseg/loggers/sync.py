@@ -8,7 +8,6 @@ run is made from that. System metrics and console output of the pieces are not s
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,9 @@ from attnseg.loggers.sender import Sender, finish
 from attnseg.loggers.snapshot import read_snapshot
 from attnseg.loggers.wandb_run import open_run
 from attnseg.runs.folder import RunFolder
+from attnseg.runs.gather import find_runs
 from attnseg.runs.ledger import read_ledger
-
-_DEPTH = 3  # folders below `root` that runs are looked for in
+from attnseg.runs.records import looks_like_run
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class SendingFailed(RuntimeError):
     """W&B did not take a run: no server, a wrong key, or too slow."""
 
 
-def find_runs(settings: SyncConfig) -> list[Candidate]:
+def candidates(settings: SyncConfig) -> list[Candidate]:
     """The runs that `attnseg sync` is asked for, in order of their paths.
 
     A run folder that is named is taken whatever logger it had; in a folder of runs (or `root`)
@@ -64,7 +63,7 @@ def find_runs(settings: SyncConfig) -> list[Candidate]:
         if is_run(place):
             found[place.resolve()] = _judge(RunFolder(place), settings)
             continue
-        folders = [RunFolder(path) for path in _runs_below(place)]
+        folders = [RunFolder(path) for path in find_runs(place) if is_run(path)]
         if not folders:
             wrong.append(str(place))
         for folder in folders:
@@ -78,9 +77,8 @@ def find_runs(settings: SyncConfig) -> list[Candidate]:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is a run's."""
-    folder = RunFolder(path)
-    return folder.config.is_file() and (folder.status.is_file() or folder.ledger.is_file())
+    """Whether a folder is that of a run that says how it was trained."""
+    return looks_like_run(path) and RunFolder(path).config.is_file()
 
 
 def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
@@ -128,13 +126,6 @@ def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
     return mark.url, mark.epoch
 
 
-def _runs_below(place: Path) -> Iterable[Path]:
-    for depth in range(1, _DEPTH + 1):
-        for path in sorted(place.glob("*/" * depth + "config.yaml")):
-            if is_run(path.parent):
-                yield path.parent
-
-
 def _judge(folder: RunFolder, settings: SyncConfig) -> Candidate:
     """What is to become of a run folder."""
     import yaml
@@ -158,12 +149,4 @@ def _sends_itself(folder: RunFolder) -> bool:
     """Whether a process is training this run and has it open online."""
     latest = folder.path / "wandb" / "latest-run"
     offline = latest.resolve().name.startswith("offline-run-")
-    if folder.read_status().get("state") != "running" or not latest.exists() or offline:
-        return False
-    try:
-        with folder.held():
-            return False
-    except ConfigError:
-        return True
-    except OSError:  # a folder that nobody can write to: nobody trains in it
-        return False
+    return folder.is_held() and latest.exists() and not offline

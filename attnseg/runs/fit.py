@@ -41,6 +41,7 @@ from attnseg.runs.identity import identified, run_identity, run_name
 from attnseg.runs.origin import fork, read_parent, warm_start
 from attnseg.runs.resume import adopt, refuse_other_data, restarted, resume_point
 from attnseg.runs.slurm import requeue_if_asked
+from attnseg.runs.states import has_nothing_left, read_state
 from attnseg.runs.trainer import build_trainer
 from attnseg.schedules import Schedule
 
@@ -185,10 +186,8 @@ def _first_weights(config: TrainConfig, module: AttnSegModule) -> dict[str, Any]
 def _is_finished(config: TrainConfig, folder: RunFolder) -> bool:
     """Whether nothing is left to train; a run that `max_epochs` cut short has more to do."""
     status = folder.read_status()
-    if status.get("state") != "finished" or status.get("reason") == "early stopping":
-        return status.get("state") == "finished"
-    total = Schedule(config.schedule).total_epochs
-    return int(status.get("epoch", total)) >= min(total, config.trainer.max_epochs or total)
+    state, _ = read_state(folder, Schedule(config.schedule).total_epochs, status)
+    return has_nothing_left(state, status, config.trainer.max_epochs)
 
 
 def _refuse_lesionless(record: dict[str, Any]) -> None:

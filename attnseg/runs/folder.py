@@ -87,6 +87,17 @@ class RunFolder:
                 remove_temporaries(folder)
             yield
 
+    def is_held(self) -> bool:
+        """Whether a process is training in the folder right now (`held`)."""
+        try:
+            with (self.path / ".lock").open("r") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no lock file, or a file system without locks
+            return False
+        return False
+
     def write_config(self, config: TrainConfig) -> None:
         """Write config.yaml."""
         import yaml

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attnseg.runs.records import RunRecord, looks_like_run, read_record
+from attnseg.runs.states import STATES, State
 
 SWEEP_FILE = "sweep.json"
 _DEPTH = 4  # folders below the one that was named; runs are not looked for inside runs
@@ -108,7 +109,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _sweep(file: Path, found: Gathered) -> None:
-    """The jobs of a sweep.json; a job without a folder is a run in the state the sweep says."""
+    """The jobs of a sweep.json; of a job without a folder the sweep says what became of it."""
     try:
         sweep = json.loads(file.read_text())
         jobs = [dict(job) for job in sweep["jobs"]]
@@ -129,10 +130,12 @@ def _job(folder: Path, sweep: str, job: Mapping[str, Any], index: int) -> RunRec
     if path.is_dir() and looks_like_run(path):
         run = read_record(path)
         return replace(run, sweep=run.sweep or sweep, varied={**varied, **run.varied})
-    state, reason = str(job.get("state") or "unknown"), str(job.get("reason") or "")
+    said, reason = job.get("state"), str(job.get("reason") or "")
+    state: State = next((each for each in STATES if each == said), "unknown")
     problems: tuple[str, ...] = ()
-    if state == "finished":
-        state, reason = "gone", "the sweep lists it as finished, and its folder is not there"
+    if state not in ("pending", "invalid", "failed", "unknown"):
+        reason = f"the sweep lists it as {state}, and its folder is not there"
+        state = "gone"
         problems = (f"{path}: listed by {folder / SWEEP_FILE}, and not there",)
     return RunRecord(
         path=path,

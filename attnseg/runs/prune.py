@@ -13,7 +13,7 @@ from typing import Literal
 
 from attnseg.errors import ConfigError
 from attnseg.metrics.definitions import lower_is_better
-from attnseg.runs.records import FINISHED, RunRecord, is_held
+from attnseg.runs.records import RunRecord
 
 What = Literal["run", "checkpoints", "last", "pictures"]
 
@@ -67,7 +67,7 @@ def choose(
     notes: list[str] = []
     moment = datetime.now(UTC).timestamp() if now is None else now
     careful = keep_best is not None or what in ("checkpoints", "last")
-    allowed = list(states) or ([FINISHED] if careful else [])
+    allowed = list(states) or (["finished"] if careful else [])
     candidates = []
     for run in runs:
         why = _untouchable(run)
@@ -135,7 +135,7 @@ def _untouchable(run: RunRecord) -> str:
     """Why a folder must not be touched: it is in use, or nobody can be sure that it is a run."""
     if run.path.is_symlink():
         return "a link"
-    if is_held(run.path):
+    if run.folder.is_held():
         return "a process is training in it"
     try:
         status = json.loads(run.folder.status.read_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 from collections.abc import Mapping
@@ -14,11 +13,7 @@ from typing import Any
 from attnseg.errors import ConfigError
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import Row, read_ledger
-
-FINISHED = "finished"
-STATES = (FINISHED, "partial", "running", "crashed", "interrupted", "failed", "unknown")
-"""What a run can be: `partial` was cut short by trainer.max_epochs, `crashed` says that it is
-running while no process holds its folder. A sweep's job without a folder may be something else."""
+from attnseg.runs.states import State, read_state
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,7 @@ class RunRecord:
         path: its folder; it need not exist for a sweep's job that never began.
         name: readable.
         id: of `run_identity`; empty where it is not known.
-        state: one of `STATES`, or what a sweep says of a job without a folder.
+        state: see `attnseg.runs.states`.
         reason: why it is in that state; may be empty.
         epoch: epochs done.
         total: epochs of its schedule; None where the configuration cannot say.
@@ -44,7 +39,7 @@ class RunRecord:
     path: Path
     name: str
     id: str = ""
-    state: str = "unknown"
+    state: State = "unknown"
     reason: str = ""
     epoch: int = 0
     total: int | None = None
@@ -68,7 +63,7 @@ class RunRecord:
     @property
     def finished(self) -> bool:
         """Whether it was trained to its end, so that its numbers are final."""
-        return self.state == FINISHED
+        return self.state == "finished"
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -83,18 +78,6 @@ def looks_like_run(path: Path) -> bool:
     return folder.status.is_file() or (folder.config.is_file() and folder.ledger.is_file())
 
 
-def is_held(path: Path) -> bool:
-    """Whether a process is training in the folder right now (`RunFolder.held`)."""
-    try:
-        with (path / ".lock").open("r") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no lock file, or a file system without locks
-        return False
-    return False
-
-
 def read_record(path: Path) -> RunRecord:
     """Read config.yaml, status.json and the ledger's length; never raises for a broken file."""
     folder = RunFolder(path)
@@ -104,7 +87,7 @@ def read_record(path: Path) -> RunRecord:
     problems = tuple(p for p in (status_problem, config_problem, ledger_problem) if p)
     total = total_epochs(config)
     epoch = int(float(rows[-1]["epoch"])) if rows else _whole(status.get("epoch"))
-    state, reason = _state(path, status, epoch, total)
+    state, reason = read_state(folder, total, status)
     best = status.get("best")
     run = config.get("run")
     sweep = run.get("sweep") if isinstance(run, Mapping) else None
@@ -149,16 +132,6 @@ def read_rows(path: Path) -> tuple[list[Row], str]:
     if any(not math.isfinite(number) for number in numbers):
         return [], f"{path}: is not a ledger (a row has no epoch)"
     return [row for _, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])], ""
-
-
-def _state(path: Path, status: Mapping[str, Any], epoch: int, total: int | None) -> tuple[str, str]:
-    """The run's state as it really is, and why."""
-    state, reason = str(status.get("state") or "unknown"), str(status.get("reason") or "")
-    if state == "running" and not is_held(path):
-        return "crashed", "its process is gone; the same command goes on from its last save"
-    if state == FINISHED and reason == "all epochs" and total is not None and epoch < total:
-        return "partial", f"cut short after {epoch} of {total} epochs (trainer.max_epochs)"
-    return state, reason
 
 
 def _read_mapping(path: Path) -> tuple[dict[str, Any], str]:

@@ -11,7 +11,7 @@ import yaml
 
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.gather import find_runs, gather, sweeps_of
-from attnseg.runs.records import is_held, looks_like_run, read_record
+from attnseg.runs.records import looks_like_run, read_record
 from tests.reports.compare.fakes import fake_run
 
 
@@ -32,10 +32,10 @@ def test_a_running_run_that_nobody_holds_has_crashed(tmp_path: Path) -> None:
     assert read_record(path).state == "crashed"
     assert "same command" in read_record(path).reason
     with RunFolder(path).held():
-        assert is_held(path)
+        assert RunFolder(path).is_held()
         assert read_record(path).state == "running"
-        assert is_held(path), "looking must not let go of it"
-    assert not is_held(path)
+        assert RunFolder(path).is_held(), "looking must not let go of it"
+    assert not RunFolder(path).is_held()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from attnseg.config import LauncherConfig, TrainConfig
 from attnseg.errors import FAILED, INTERRUPTED, ConfigError
 from attnseg.files import make_folder, write_text
 from attnseg.runs.sweep.engine import launch_jobs, refuse_missing, threads_of_a_job
-from attnseg.runs.sweep.record import DONE, Job, SweepRecord
+from attnseg.runs.sweep.record import Job, SweepRecord
 from attnseg.runs.sweep.table import Watcher, live_table
 from attnseg.runs.sweep.worker import note, settle_dead
 
@@ -92,7 +92,8 @@ class Runner:
         for job in jobs:
             if job.config is None or job.run_id is None:
                 continue
-            if starts_afresh(job.config) or self.record.state(job) not in (*DONE, "running"):
+            done = self.record.is_done(job) or self.record.state(job) == "running"
+            if starts_afresh(job.config) or not done:
                 chosen.setdefault(job.run_id, job)
         return list(chosen.values())
 

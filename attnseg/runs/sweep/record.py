@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from attnseg.config import SweepMembership, TrainConfig
 from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE
 from attnseg.files import write_json
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
+from attnseg.runs.states import RESUMABLE, State, has_nothing_left, read_state
 from attnseg.runs.sweep.names import job_name
 from attnseg.schedules import Schedule
 
-State = Literal["pending", "running", "interrupted", "failed", "finished", "pruned", "invalid"]
-DONE: tuple[State, ...] = ("finished", "pruned")
-_PREFERRED = ("finished", "pruned", "running", "interrupted", "failed")
+_PREFERRED = ("finished", "pruned", "running", *RESUMABLE, "failed")
 
 
 @dataclass(frozen=True)
@@ -120,28 +118,33 @@ class SweepRecord:
         return Outcome(True, noted["exit_code"]) if noted["session"] == self.session else Outcome()
 
     def state(self, job: Job) -> State:
-        """A job's state; of a run that says it is running and is not, interrupted."""
+        """A job's state: its run's, where it is one."""
+        return self._look(job)[0]
+
+    def is_done(self, job: Job) -> bool:
+        """Whether this command has nothing left to do for a job."""
+        state, _, status = self._look(job)
+        most = job.config.trainer.max_epochs if job.config else None
+        return state == "pruned" or has_nothing_left(state, status, most)
+
+    def _look(self, job: Job) -> tuple[State, str, Mapping[str, Any]]:
+        """State, reason and status."""
         if job.config is None:
-            return "invalid"
+            return "invalid", job.problem, {}
         status = job.folder.read_status()
-        state: State = status.get("state", "pending")
-        if state == "finished" and not is_complete(job.config, status):
-            state = "interrupted"
-        if state == "running":
+        total = Schedule(job.config.schedule).total_epochs
+        state, reason = read_state(job.folder, total, status)
+        if state == "crashed":
             outcome = self.outcome(job)
-            alive = outcome.started and outcome.exit_code is None
-            if not alive and not is_held(job.folder):
-                state = "interrupted"
-        return state
+            if outcome.started and outcome.exit_code is None:  # it is about to go on
+                return "running", "", status
+        return state, reason, status
 
     def row(self, job: Job) -> dict[str, Any]:
         """A job as sweep.json has it."""
-        state = self.state(job)
-        status = job.folder.read_status() if job.config else {}
+        state, reason, status = self._look(job)
         codes: dict[str, int | None] = {
-            "finished": 0,
-            "pruned": 0,
-            "interrupted": INTERRUPTED,
+            **dict.fromkeys(RESUMABLE, INTERRUPTED),
             "failed": status.get("exit_code", FAILED),
             "invalid": USER_MISTAKE,
         }
@@ -152,8 +155,8 @@ class SweepRecord:
             "run_id": job.run_id,
             "run_dir": relative(job.folder.path, self.path) if job.config else None,
             "state": state,
-            "exit_code": codes.get(state),
-            "reason": job.problem or status.get("reason"),
+            "exit_code": 0 if self.is_done(job) else codes.get(state),
+            "reason": reason or None,
         }
 
     def write(self) -> list[dict[str, Any]]:
@@ -174,31 +177,12 @@ def find_run(root: Path, identity: str) -> Path | None:
     """The folder `*-<identity>` under run.root that has come furthest with this run."""
     found = []
     for path in sorted(root.glob(f"*-{identity}")):
-        status = RunFolder(path).read_status()
-        if status.get("id") == identity and status.get("state") in _PREFERRED:
-            found.append((_PREFERRED.index(status["state"]), path))
+        folder = RunFolder(path)
+        status = folder.read_status()
+        state, _ = read_state(folder, None, status)
+        if status.get("id") == identity and state in _PREFERRED:
+            found.append((_PREFERRED.index(state), path))
     return min(found)[1] if found else None
-
-
-def is_complete(config: TrainConfig, status: Mapping[str, Any]) -> bool:
-    """Whether a finished run has nothing left to train; `max_epochs` may have cut it short."""
-    if status.get("reason") == "early stopping":
-        return True
-    total = Schedule(config.schedule).total_epochs
-    return int(status.get("epoch", total)) >= min(total, config.trainer.max_epochs or total)
-
-
-def is_held(folder: RunFolder) -> bool:
-    """Whether a living process is training in a run folder."""
-    try:
-        with (folder.path / ".lock").open("r+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(stream, fcntl.LOCK_UN)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def relative(path: Path, start: Path) -> str:

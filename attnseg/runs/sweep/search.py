@@ -149,7 +149,7 @@ class Search:
     def tell(self, trial: Any, job: Job) -> None:
         """What came of a trial; one that was interrupted stays open, for the next start."""
         state = self.plan.record.state(job)
-        if state == "finished":
+        if state != "pruned" and self.plan.record.is_done(job):
             try:
                 values = objective_values(self.plan.config, job.folder)
             except ConfigError as error:

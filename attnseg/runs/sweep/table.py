@@ -11,20 +11,25 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from attnseg.runs.sweep.record import DONE, Job, SweepRecord
+from attnseg.runs.states import TROUBLED, State
+from attnseg.runs.sweep.record import Job, SweepRecord
 from attnseg.schedules import Schedule
 
 _EVERY_S = 0.5
-_COLOURS = {
-    "finished": "green",
-    "pruned": "cyan",
+_COLOURS: dict[State, str] = {  # what matters most first
     "running": "yellow",
-    "interrupted": "magenta",
     "failed": "red",
     "invalid": "red",
+    "unknown": "red",
+    "gone": "red",
+    "crashed": "magenta",
+    "interrupted": "magenta",
+    "partial": "cyan",
+    "pruned": "cyan",
+    "finished": "green",
     "pending": "dim",
 }
-_ACTIVE = ("running", "failed", "invalid", "interrupted", "pruned", "finished", "pending")
+_ACTIVE = tuple(_COLOURS)
 
 
 class Watcher:
@@ -63,7 +68,7 @@ class Watcher:
         changed = {i for i, state in states.items() if self.states.get(i) != state}
         if changed:
             rows = self.record.write()
-            done = sum(row["state"] in DONE for row in rows)
+            done = sum(self.record.is_done(job) for job in self.record.jobs)
             for row in rows:
                 if row["index"] in changed:
                     self._tell(row, f"[{done}/{len(rows)}]")
@@ -81,7 +86,7 @@ class Watcher:
         if state == "pending" or (state == "running" and self._live is not None):
             return
         text = f"{progress} {state}: {row['name']}"
-        if state in ("failed", "invalid", "interrupted") and row["reason"]:
+        if state not in ("finished", "running") and row["reason"]:
             text += f": {str(row['reason']).splitlines()[0]}"
             trace = self.record.path / row["run_dir"] / "traceback.txt" if row["run_dir"] else None
             if state == "failed" and trace is not None and trace.exists():
@@ -109,14 +114,14 @@ def live_table(record: SweepRecord, room: int) -> Table:
     return table
 
 
-def _cells(job: Job, state: str) -> Sequence[str]:
+def _cells(job: Job, state: State) -> Sequence[str]:
     if job.config is None:
         return job.name, state, "", "", job.problem.splitlines()[0]
     status = job.folder.read_status()
     best = status.get("best") or {}
     value = best.get("value")
     shown = f"{best['metric'].removeprefix('val/')} {value:.4f}" if value is not None else ""
-    reason = str(status.get("reason") or "") if state in ("failed", "interrupted") else ""
+    reason = str(status.get("reason") or "") if state in TROUBLED else ""
     total = Schedule(job.config.schedule).total_epochs
     epochs = f"{status['epoch']}/{total}" if "epoch" in status else ""
     return job.name, state, epochs, shown, reason.split("\n", 1)[0]

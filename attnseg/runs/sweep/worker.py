@@ -107,11 +107,9 @@ def _settle(
     config: TrainConfig, folder: RunFolder, code: int, reason: str, text: str | None = None
 ) -> None:
     """Say in status.json how a job ended, where the training itself could not."""
-    from attnseg.runs.sweep.record import is_held
-
     state = "interrupted" if code == INTERRUPTED else "failed"
     status = folder.read_status()
-    if is_held(folder) or (state == "interrupted" and not status):
+    if folder.is_held() or (state == "interrupted" and not status):
         return  # another process is training it, or nothing has begun
     changes: dict[str, Any] = {"exit_code": code}
     if status.get("state") != state:

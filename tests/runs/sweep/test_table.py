@@ -55,7 +55,7 @@ def test_the_table_has_state_epoch_and_best(sweep_record: SweepRecord) -> None:
 
 
 def test_a_run_whose_process_is_gone_is_not_shown_as_running(sweep_record: SweepRecord) -> None:
-    assert "1 interrupted" in text_of(sweep_record, 20)
+    assert "1 crashed" in text_of(sweep_record, 20)
 
 
 def test_a_long_table_shows_what_matters_most(sweep_record: SweepRecord) -> None:
