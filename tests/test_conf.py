@@ -134,7 +134,7 @@ def test_the_building_command_composes_with_every_source() -> None:
 
 
 def test_the_masking_command_says_the_schemas_own_defaults() -> None:
-    plain = compose("data_mask", ["annotations=a", "ct=b", "out=c"])
+    plain = compose("data_mask", ["annotations=a", "ct=b", "out=c"], DataMaskConfig)
     assert set(plain) == set(DataMaskConfig.model_fields)
     needed = {"annotations": "a", "ct": "b", "out": "c"}
     assert validate(plain, DataMaskConfig) == validate(needed, DataMaskConfig)
@@ -160,7 +160,7 @@ def test_the_files_of_commands_say_the_schemas_own_defaults(
     command: str, schema: type[Section], words: dict[str, Any]
 ) -> None:
     needed = words if command in ("predict", "export") else {}  # which files show as ???
-    plain = compose(command, [f"{key}={value}" for key, value in needed.items()])
+    plain = compose(command, [f"{key}={value}" for key, value in needed.items()], schema)
     config = validate({**plain, **words}, schema)
     assert {*plain, *words} == set(schema.model_fields), "a key that no file shows"
     for name, field in schema.model_fields.items():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from attnseg.commands.compose import compose
 from attnseg.commands.help import command_help, show, wants_help
 from attnseg.config import CompareConfig, validate
+from attnseg.config.grammar import words_and_overrides
 from attnseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ OVERRIDES = (
     ("labels=['ours','the baseline']", "names for the configurations, in order"),
     ("confidence=0.95 n_resamples=10000 seed=0", "of the bootstrap"),
 )
-_FREE_TEXT = ("baseline", "output_dir")  # may hold what Hydra's grammar keeps for itself: = and ,
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,8 +38,8 @@ def main(argv: Sequence[str]) -> int:
     if wants_help(arguments) or not arguments:
         purpose = "what differs between runs, how well they do, and how sure that is"
         return show(command_help("compare RUNS_OR_SWEEP...", purpose, (), OVERRIDES))
-    words, overrides = split_words(arguments)
-    plain = compose("compare", [_quoted(override) for override in overrides])
+    words, overrides = words_and_overrides(arguments)
+    plain = compose("compare", overrides, CompareConfig)
     config = validate({**plain, "runs": words or None}, CompareConfig) if words else None
     if config is None:
         validate({**plain, "runs": ["-"]}, CompareConfig)  # a wrong key is told as well
@@ -49,20 +49,6 @@ def main(argv: Sequence[str]) -> int:
     found = gather(words)
     _refuse_nothing(found)
     return _compare(config, found, " ".join(map(_typed, ["attnseg", "compare", *arguments])))
-
-
-def split_words(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Folders and overrides; a folder may have `=` in its name."""
-    words = [a for a in arguments if ("=" not in a and a[:1] not in "+~-") or Path(a).is_dir()]
-    return words, [argument for argument in arguments if argument not in words]
-
-
-def _quoted(override: str) -> str:
-    key, _, value = override.partition("=")
-    if key.lstrip("+") not in _FREE_TEXT or value[:1] in ("'", '"', "") or value == "null":
-        return override
-    escaped = value.replace("'", "\\'")
-    return f"{key}='{escaped}'"
 
 
 def _typed(word: str) -> str:

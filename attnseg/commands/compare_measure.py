@@ -8,6 +8,7 @@ from pathlib import Path
 from attnseg.commands.measure import Job, measure, prepare
 from attnseg.commands.pictures import maps_of
 from attnseg.config import CompareConfig
+from attnseg.config.grammar import assignment
 from attnseg.errors import UserError
 from attnseg.reports.compare.evaluations import (
     Evaluation,
@@ -87,8 +88,8 @@ def _job(record: RunRecord, config: CompareConfig) -> Job:
     """`attnseg evaluate checkpoint=<run>/checkpoints/best.ckpt`, into the run's own folder."""
     folder = evaluation_folder(record, config.split)
     words = [
-        f"checkpoint={_quoted(record.folder.best)}",
-        f"output_dir={_quoted(folder)}",
+        assignment("checkpoint", str(record.folder.best)),
+        assignment("output_dir", str(folder)),
         f"split={config.split}",
         f"accelerator={config.accelerator}",
         "n_pictures=0",
@@ -96,9 +97,3 @@ def _job(record: RunRecord, config: CompareConfig) -> Job:
     if config.batch_size:
         words.append(f"batch_size={config.batch_size}")
     return prepare("evaluate", words)
-
-
-def _quoted(path: Path) -> str:
-    """A path as Hydra's grammar takes any text."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

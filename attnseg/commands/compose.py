@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from attnseg.config import Section, validate
+from attnseg.config.grammar import natural
 from attnseg.errors import ConfigError
 from attnseg.paths import conf_dir
 
@@ -16,15 +16,17 @@ SectionT = TypeVar("SectionT", bound=Section)
 _PHASE = re.compile(r"schedule\.phases\.[^.]+(\.epochs)?")
 
 
-def compose(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
+def compose(config_name: str, overrides: Sequence[str], schema: type[Section]) -> dict[str, Any]:
     """Compose one of conf/*.yaml with Hydra and resolve it to plain containers.
+
+    The schema says which keys take text, whose values then need no quotes of Hydra's.
 
     Raises:
         ConfigError: an override is malformed, names no group or option, or an interpolation
             fails; Hydra's own reason is in the message.
     """
     with hydra_ready():
-        return compose_here(config_name, overrides)
+        return compose_here(config_name, overrides, schema)
 
 
 @contextmanager
@@ -38,7 +40,9 @@ def hydra_ready() -> Iterator[None]:
         yield
 
 
-def compose_here(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
+def compose_here(
+    config_name: str, overrides: Sequence[str], schema: type[Section]
+) -> dict[str, Any]:
     """As `compose`, inside `hydra_ready`: a sweep composes many."""
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
@@ -47,7 +51,7 @@ def compose_here(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
     from yaml import YAMLError
 
     try:
-        config = hydra_compose(config_name, overrides=relax(overrides))
+        config = hydra_compose(config_name, overrides=relax(overrides, schema))
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     # Hydra says `schedule=null` with a ValueError.
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
@@ -57,31 +61,24 @@ def compose_here(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def compose_checked(config_name: str, overrides: Sequence[str], schema: type[SectionT]) -> SectionT:
     """Compose and validate against the schema: the only way a command gets its configuration."""
-    return validate(compose(config_name, overrides), schema)
+    return validate(compose(config_name, overrides, schema), schema)
 
 
-def relax(overrides: Sequence[str]) -> list[str]:
+def relax(overrides: Sequence[str], schema: type[Section], *, sweep: bool = False) -> list[str]:
     """Let the schema, not OmegaConf, judge unknown keys: it lists all of them with suggestions.
 
-    `key=value` for a key that no file names becomes `++key=value`; groups stay as they are. So
-    do a phase and its epochs: with `++` a mistyped name would add a phase to the schedule.
+    Text is quoted where it has to be (`attnseg.config.grammar.natural`), and `key=value` for a
+    key that no file names becomes `++key=value`; groups stay as they are. So do a phase and its
+    epochs: with `++` a mistyped name would add a phase to the schedule.
     """
     groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
     relaxed = []
-    for override in map(_keep_path, overrides):
+    for override in natural(overrides, schema, sweep=sweep):
         key = override.split("=", 1)[0]
         plain = "=" in override and key[:1] not in "+~-" and "/" not in key
         plain = plain and not _PHASE.fullmatch(key) and not key.startswith("hydra.")
         relaxed.append(f"++{override}" if plain and key.split("@")[0] not in groups else override)
     return relaxed
-
-
-def _keep_path(override: str) -> str:
-    """Quote a path that is there and has characters of Hydra's grammar, as a sweep's runs have."""
-    key, _, value = override.partition("=")
-    if not {",", "="} & set(value) or {"'", '"', "("} & set(value) or len(value) > 4000:
-        return override
-    return f"{key}='{value}'" if "/" in value and Path(value).exists() else override
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:

@@ -59,9 +59,9 @@ def prepare(command: str, arguments: Sequence[str]) -> Job:
         ConfigError: a wrong key or value.
         CheckpointError: no checkpoint, or none that can be used.
     """
-    plain = compose(command, arguments)
-    given = plain.pop("data", None)
     kind = AnalyzeConfig if command == "analyze" else EvaluateConfig
+    plain = compose(command, arguments, kind)
+    given = plain.pop("data", None)
     config = validate({**plain, "data": None}, kind)
     from attnseg.prediction.predictor import grid_of
     from attnseg.runs.checkpoints import load_checkpoints

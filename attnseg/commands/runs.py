@@ -18,6 +18,7 @@ from attnseg.commands.runs_lines import (
     write_lines,
 )
 from attnseg.config import RunsListConfig, RunsPruneConfig
+from attnseg.config.grammar import assignment, words_and_overrides
 from attnseg.errors import FAILED, ConfigError
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
         from attnseg.commands.runs_show import show_run
 
         return show_run(rest)
-    words = [word if "=" in word else f"root={_quoted(word)}" for word in rest]
+    roots, words = words_and_overrides(rest)
+    words += [assignment("root", root) for root in roots]
     if action == "list":
         return _list(compose_checked("runs_list", words, RunsListConfig))
     return _prune(compose_checked("runs_prune", words, RunsPruneConfig))
@@ -151,8 +153,3 @@ def _states(state: str | list[str] | None) -> list[str]:
 def _say_problems(runs: Sequence[RunRecord]) -> None:
     for problem in (problem for run in runs for problem in run.problems):
         print(f"note: {problem}", file=sys.stderr)
-
-
-def _quoted(word: str) -> str:
-    escaped = word.replace("'", "\\'")
-    return f"'{escaped}'"

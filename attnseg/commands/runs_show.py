@@ -17,6 +17,7 @@ from attnseg.commands.runs_lines import (
     write_lines,
 )
 from attnseg.config import RunsShowConfig, validate
+from attnseg.config.grammar import words_and_overrides
 from attnseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
 
 def show_run(arguments: Sequence[str]) -> int:
     """Print facts, files and last metrics of one run. Returns the exit code."""
-    words = [word for word in arguments if "=" not in word or Path(word).is_dir()]
-    rest = [word for word in arguments if word not in words]
-    plain = compose("runs_show", rest)
+    words, overrides = words_and_overrides(arguments)
+    plain = compose("runs_show", overrides, RunsShowConfig)
     config = validate({**plain, "run": words[0] if len(words) == 1 else "?"}, RunsShowConfig)
     if len(words) != 1:
         raise ConfigError("name one run: its folder, its name, or the beginning of its id")

@@ -29,7 +29,7 @@ def plan(words: Words, command: str) -> SearchPlan:
     Raises:
         ConfigError: there is nothing to search, or a range is not understood.
     """
-    config = validate(compose_here("train", words.fixed), TrainConfig)
+    config = validate(compose_here("train", words.fixed, TrainConfig), TrainConfig)
     assert isinstance(config.sweep, OptunaSweepConfig)
     given = {key: space_of(key, override) for key, override in words.swept.items()}
     space: dict[str, Space] = {**config.sweep.search_space, **given}
@@ -56,7 +56,7 @@ def hydra_key(key: str) -> str:
     """A key of sweep.search_space in the form that Hydra takes it in."""
     from attnseg.commands.compose import relax
 
-    return relax([f"{key}=x"])[0].partition("=")[0]
+    return relax([f"{key}=x"], TrainConfig)[0].partition("=")[0]
 
 
 def space_of(key: str, override: Any) -> Space:

@@ -12,6 +12,7 @@ from typing import Any
 
 from attnseg.commands.compose import compose_here, explain, hydra_ready, relax
 from attnseg.config import TrainConfig, validate
+from attnseg.config.grammar import assignment
 from attnseg.errors import ConfigError
 from attnseg.runs.identity import identified, run_identity
 from attnseg.runs.preflight import refuse_unknown_monitors
@@ -114,7 +115,7 @@ def parse(words: Sequence[str]) -> list[Any]:
 
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     try:
-        return list(parser.parse_overrides(relax(words)))
+        return list(parser.parse_overrides(relax(words, TrainConfig, sweep=True)))
     except HydraException as error:
         raise ConfigError(explain(error, words)) from None
 
@@ -198,7 +199,7 @@ def plain_value(override: Any) -> Any:
 
 def _attempt(overrides: Sequence[str]) -> TrainConfig | ConfigError:
     try:
-        config = validate(compose_here("train", overrides), TrainConfig)
+        config = validate(compose_here("train", overrides, TrainConfig), TrainConfig)
         refuse_unknown_monitors(config)
         return identified(config)
     except ConfigError as error:
@@ -214,18 +215,9 @@ def composer(fixed: Sequence[str], keys: Mapping[str, str]) -> Any:
     """
 
     def compose_point(values: Mapping[str, Any]) -> TrainConfig:
-        words = [f"{keys[key]}={literal(value)}" for key, value in values.items()]
+        words = [assignment(keys[key], value) for key, value in values.items()]
         with hydra_ready():
-            return identified(validate(compose_here("train", [*fixed, *words]), TrainConfig))
+            plain = compose_here("train", [*fixed, *words], TrainConfig)
+            return identified(validate(plain, TrainConfig))
 
     return compose_point
-
-
-def literal(value: Any) -> str:
-    """A value in Hydra's grammar."""
-    if value is None:
-        return "null"
-    if isinstance(value, str) and not value.replace("_", "").replace(".", "").isalnum():
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
-    return str(value).lower() if isinstance(value, bool) else str(value)

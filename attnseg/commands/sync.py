@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attnseg.commands.compose import compose
 from attnseg.commands.help import command_help, show, wants_help
 from attnseg.config import SyncConfig, validate
+from attnseg.config.grammar import words_and_overrides
 from attnseg.errors import FAILED, ConfigError
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ def configure(arguments: Sequence[str]) -> SyncConfig:
     Raises:
         ConfigError: every wrong key and value at once.
     """
-    paths = [word for word in arguments if "=" not in word and word[:1] not in "+~-"]
-    plain = compose("sync", [word for word in arguments if word not in paths])
+    paths, overrides = words_and_overrides(arguments)
+    plain = compose("sync", overrides, SyncConfig)
     given = plain.get("paths")
     return validate(
         {**plain, "paths": [*given, *paths] if isinstance(given, list) else given}, SyncConfig

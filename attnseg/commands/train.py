@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         from attnseg.commands.sweep import sweep
 
         return sweep(overrides)
-    return _through_hydra(flags_first(relax(arguments)))
+    return _through_hydra(flags_first(relax(arguments, TrainConfig)))
 
 
 def without_hyphens(argv: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from attnseg.config import LauncherConfig
+from attnseg.config.grammar import assignment
 from attnseg.errors import ConfigError
 from attnseg.paths import conf_dir
 from attnseg.runs.sweep.record import SweepRecord
@@ -67,7 +68,7 @@ def launch_jobs(
     runner = JobRunner(
         record.path, record.session, log=settings.name != "basic", fail_fast=fail_fast
     )
-    words = [f"hydra/launcher={settings.name}", f"hydra.sweep.dir={_quoted(str(runner.sweep))}"]
+    words = [f"hydra/launcher={settings.name}", assignment("hydra.sweep.dir", str(runner.sweep))]
     threads = threads_of_a_job(settings)
     if threads is not None:
         words.append(f"+hydra.job.env_set.OMP_NUM_THREADS='{threads}'")
@@ -124,8 +125,3 @@ def _set_options(config: Any, settings: LauncherConfig) -> None:
         options = {"cpus_per_task": settings.threads, **options}
     for key, value in options.items():
         OmegaConf.update(config, f"hydra.launcher.{key}", value, force_add=key.startswith("ray."))
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from attnseg.commands.compose import compose
-from attnseg.config.drr import ProjectionConfig
+from attnseg.config.drr import DrrConfig, ProjectionConfig
 from attnseg.data.drr.volume import Volume
 from tests.conftest import restore_locale
 
@@ -35,7 +35,7 @@ def volume(
 def projection(name: str, *overrides: str) -> ProjectionConfig:
     """One of conf/projection/, changed."""
     words = [f"projection={name}", "ct=a", "out=b", *overrides]
-    return ProjectionConfig.model_validate(compose("drr", words)["projection"])
+    return ProjectionConfig.model_validate(compose("drr", words, DrrConfig)["projection"])
 
 
 def chest(shape: tuple[int, int, int] = (20, 24, 28), seed: int = 0) -> tuple[Array, Array]:

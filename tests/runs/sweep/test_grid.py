@@ -179,14 +179,6 @@ def test_one_run_resume_none_trains_again(tmp_path: Path, fake: list[Any]) -> No
     assert len(fake) == 4
 
 
-def test_a_path_with_a_sweeps_name_needs_no_quotes(tmp_path: Path) -> None:
-    from attnseg.commands.compose import relax
-
-    folder = tmp_path / "attention=drr,seed=1-abc"
-    folder.mkdir()
-    assert relax([f"checkpoint={folder}"]) == [f"++checkpoint='{folder}'"]
-
-
 def test_a_signal_between_two_jobs_stops_the_sweep(
     tmp_path: Path, fake: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
