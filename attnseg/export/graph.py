@@ -29,6 +29,21 @@ INPUTS, OUTPUTS = ("xray", "drr"), ("probability", "attention")
 OPSET = 18
 
 
+def _log_sigmoid(logits: Tensor) -> Tensor:
+    return logits.clamp(max=0) - torch.log1p(torch.exp(-logits.abs()))
+
+
+def _log_add_exp(one: Tensor, other: Tensor) -> Tensor:
+    return torch.maximum(one, other) + torch.log1p(torch.exp(-(one - other).abs()))
+
+
+# torch.onnx writes these as Log(Sigmoid(x)) and Log(Exp(x) + Exp(y)): infinite for large numbers.
+_STABLE = {
+    torch.ops.aten.log_sigmoid.default: _log_sigmoid,
+    torch.ops.aten.logaddexp.default: _log_add_exp,
+}
+
+
 class Exportable(nn.Module):
     """(xray, drr) -> (probability, attention), the mean over an ensemble's models.
 
@@ -135,7 +150,9 @@ def _export(model: nn.Module, size: int, free: bool) -> torch.export.ExportedPro
             shape[axis] = STRIDE * torch.export.Dim(name, min=1, max=256)
     shapes = dict.fromkeys(INPUTS, shape)
     with torch.no_grad():
-        return torch.export.export(model, example, dynamic_shapes=shapes)
+        program = torch.export.export(model, example, dynamic_shapes=shapes)
+        stable: torch.export.ExportedProgram = program.run_decompositions(_STABLE)
+    return stable
 
 
 def _write_program(model: nn.Module, path: Path, size: int, free: bool) -> None:

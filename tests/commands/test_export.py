@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torch.nn import functional as F
 
 from attnseg.cli import main
 from attnseg.commands.compose import compose_checked
@@ -18,6 +19,7 @@ from attnseg.errors import ConfigError
 from attnseg.export import graph
 from attnseg.export.graph import SUFFIX
 from attnseg.models import build_model
+from attnseg.models.attention import normalised_softmax
 from attnseg.models.output import DualPathwayOutput
 from attnseg.prediction.predictor import Predictor, trained_model
 from attnseg.runs.checkpoints import (
@@ -141,6 +143,43 @@ def test_every_attention_can_be_exported(attention: str, tmp_path: Path) -> None
     )
     assert agreement.dynamic_size
     assert max(agreement.max_abs_difference.values()) < 1e-5
+
+
+@pytest.mark.timeout(900)
+def test_sure_models_are_exported_as_they_are(tmp_path: Path) -> None:
+    """A model that has learnt much gives log-odds that a naive log(sigmoid) turns into -inf."""
+    config = configure(tmp_path, "attention=anatomical")
+    model = build_model(config.model, config.attention).eval()
+    last = model.attention.trunk.refine[-1]  # type: ignore[union-attr,index]
+    with torch.no_grad():
+        last.weight.normal_(0, 30)
+        last.bias.fill_(-500)  # every pixel is surely none
+    path = tmp_path / "a.onnx"
+    graph.export_graph(Predictor([model]), path, "onnx", size=64, dynamic_size="never")
+    xray, drr = torch.randn(2, 1, 64, 64), torch.randn(2, 1, 64, 64)
+    with torch.inference_mode():
+        expected = model(xray, drr)
+    assert expected.attention_logits.max() < -110  # where a float's sigmoid is 0
+    assert expected.attention.std() > 0.01
+    _, attention = load_graph(path)(xray, drr)
+    torch.testing.assert_close(attention, expected.attention, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("form", "function"),
+    [
+        ("onnx", F.logsigmoid),
+        ("onnx", lambda x: torch.logaddexp(x, -x)),
+        ("exported_program", F.logsigmoid),
+    ],
+)
+def test_logarithms_of_exponentials_stay_finite(form: Any, function: Any, tmp_path: Path) -> None:
+    class Sure(Pointwise):
+        def forward(self, xray: torch.Tensor, drr: torch.Tensor) -> DualPathwayOutput:
+            logits = function(-500 - 50 * xray.abs())
+            return DualPathwayOutput(logits / 100, drr, normalised_softmax(logits, 100.0))
+
+    graph.export_graph(Predictor([Sure()]), tmp_path / f"a{SUFFIX[form]}", form, size=32)
 
 
 @pytest.mark.parametrize("form", ["exported_program", "onnx"])
