@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from attnseg.errors import INTERRUPTED, USER_MISTAKE, UserError
+from attnseg.signals import heeded, outlive_readers
 
 COMMANDS = {
     "train": "train a model; ends with a run folder (metrics, checkpoints, report)",
@@ -48,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 done, 1 failed, 2 the user's mistake (one message, no traceback), 130 interrupted (a
-        training: 75).
+        0 done, 1 failed, 2 the user's mistake (one message, no traceback), 128 + the signal's
+        number where one interrupted it (Ctrl-C: 130; a training: 75).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -75,21 +76,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough: `attnseg runs list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print(f"attnseg {command}: interrupted", file=sys.stderr)
-        return INTERRUPTED if command == "train" else 130
+    except KeyboardInterrupt as request:
+        number = request.args[0] if request.args else signal.SIGINT
+        print(f"attnseg {command}: interrupted ({signal.Signals(number).name})", file=sys.stderr)
+        return INTERRUPTED if command == "train" else 128 + number
 
 
 def entry() -> NoReturn:
     """What the shell starts: `main`, with no moment at which a signal is not understood.
 
-    A training hears SIGTERM and SIGUSR1 itself; this is for the seconds in which torch is
-    imported, and for those after the run has ended, when nothing is left to interrupt.
+    A training hears them itself; this is for the seconds in which torch is imported, and for
+    those after the run has ended, when nothing is left to interrupt. To the other commands every
+    one of them is a Ctrl-C.
     """
-    signals = (signal.SIGTERM, signal.SIGUSR1)
-    if sys.argv[1:2] == ["train"]:
-        for number in signals:
-            signal.signal(number, _stop_early)
+    trains = sys.argv[1:2] == ["train"]
+    signals = [each for each in heeded(signal.SIGUSR1) if each != signal.SIGINT]
+    for number in signals:
+        if trains or number != signal.SIGUSR1:
+            signal.signal(number, _stop_early if trains else _interrupt)
     code = main()
     for number in signals:
         signal.signal(number, signal.SIG_IGN)
@@ -97,8 +101,14 @@ def entry() -> NoReturn:
 
 
 def _stop_early(number: int, frame: FrameType | None) -> NoReturn:
+    outlive_readers()
     print(f"{signal.Signals(number).name}: stopped before the first step", flush=True)
     sys.exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    outlive_readers()
+    raise KeyboardInterrupt(number)
 
 
 if __name__ == "__main__":

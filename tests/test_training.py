@@ -25,6 +25,7 @@ from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.launch import launch
 from attnseg.runs.ledger import read_ledger
+from attnseg.signals import STOP
 from tests.conftest import TINY, configure
 from tests.exactness import assert_equal_runs
 
@@ -223,7 +224,7 @@ def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
         fit(configure(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [*STOP, signal.SIGUSR1])
 def test_a_signal_saves_mid_epoch_and_its_handler_goes_back(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

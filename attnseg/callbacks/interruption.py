@@ -11,8 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from attnseg.callbacks.monitoring import tell
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+from attnseg.signals import handled, outlive_readers
 
 
 class Interrupted(BaseException):
@@ -23,7 +22,7 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-    """Hears Ctrl-C, SIGTERM and SIGUSR1 from a run's first moment to its last.
+    """Hears Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 from a run's first moment to its last.
 
     Lightning itself saves nothing on SIGTERM and exits with 0. While nothing is trained yet a
     signal stops at once; then the step is finished and saved; once training is over the report
@@ -33,27 +32,21 @@ class StopRequest:
     def __init__(self) -> None:
         self.received: int | None = None
         self.preparing = True
-        self._previous: dict[int, Any] = {}
+        self._heard: list[signal.Signals] = []
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Install the handlers (Python allows it in the main thread only); give them back."""
-        try:
-            self._previous = {s: signal.signal(s, self._receive) for s in SIGNALS}
-        except ValueError:
-            self._previous = {}
-        try:
+        with handled(self._receive, signal.SIGUSR1) as self._heard:
             yield
-        finally:
-            for number, handler in self._previous.items():
-                signal.signal(number, handler)
 
     def insist(self) -> None:
         """Install the handlers again: Lightning wraps them, and its own end a run unsaved."""
-        for number in self._previous:
+        for number in self._heard:
             signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        outlive_readers()
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
@@ -95,6 +88,7 @@ class Interruption(pl.Callback):
         return asked
 
     def _stop(self, trainer: pl.Trainer) -> None:
+        outlive_readers()
         raise Interrupted(
             f"interrupted in epoch {trainer.current_epoch + 1}, step {trainer.global_step}; saved"
         )

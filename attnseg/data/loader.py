@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from attnseg.data.on_device import collate
 from attnseg.data.sampling import EpochSampler, EvalSampler
 from attnseg.errors import CheckpointError
+from attnseg.signals import leave_to_parent
 
 Batch = dict[str, Any]
 
@@ -44,6 +45,7 @@ class ResumableLoader(DataLoader[Batch]):
             batch_size=batch_size,
             sampler=sampler,
             num_workers=num_workers,
+            worker_init_fn=leave_to_parent,
             collate_fn=collate,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
@@ -108,6 +110,7 @@ def eval_loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
+        worker_init_fn=leave_to_parent,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         generator=torch.Generator(),

@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from attnseg.signals import leave_to_parent
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _WORTH_PROCESSES = 16  # fewer items are done before the processes have started
@@ -48,6 +50,7 @@ def for_each(
         _Calls(function, items),
         batch_size=None,
         num_workers=workers,
+        worker_init_fn=leave_to_parent,
         collate_fn=_identity,
         generator=torch.Generator(),  # else it would draw from the global random state
     )

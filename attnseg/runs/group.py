@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE
+from attnseg.signals import heeded
 
 FELL = -1
 """What `run_group` answers when a process was killed: the group can be started again."""
@@ -62,7 +63,7 @@ def run_group(count: int, command: Sequence[str], grace_s: int) -> int:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,  # ours tells a killed process from one that failed by itself
-        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGUSR1",
+        signals_to_handle=",".join(number.name for number in heeded(signal.SIGUSR1)),
         shutdown_timeout=grace_s,
     )
     with _own_handlers():
@@ -98,8 +99,7 @@ def _own_handlers() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in heeded(signal.SIGUSR1)}
     try:
         yield
     finally:

@@ -204,7 +204,7 @@ def test_a_folder_of_other_things_is_not_written_into(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_is_understood_before_torch_is_imported(number: int, tmp_path: Path) -> None:
     """The console script's first seconds: a start that strikes itself while composing."""
     script = (

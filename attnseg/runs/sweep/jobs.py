@@ -8,7 +8,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -22,6 +22,7 @@ from attnseg.runs.sweep.engine import launch_jobs, refuse_missing, threads_of_a_
 from attnseg.runs.sweep.record import Job, SweepRecord
 from attnseg.runs.sweep.table import Watcher, live_table
 from attnseg.runs.sweep.worker import note, settle_dead
+from attnseg.signals import handled, outlive_readers
 
 
 class Runner:
@@ -144,24 +145,19 @@ def processes_of(config: TrainConfig) -> int:
 
 @contextmanager
 def stopping_on_signals(record: SweepRecord) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop the sweep: no job starts any more, those that run save and end."""
+    """A stop signal stops the sweep: no job starts any more, those that run save and end."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and record.stop_marker.exists():
             raise KeyboardInterrupt
+        outlive_readers()
         write_text(record.stop_marker, f"{signal.Signals(number).name}\n")
         print("stopping: the running jobs save first; Ctrl-C again stops at once", flush=True)
         for pid in _running_here(record):
             os.kill(pid, signal.SIGTERM)
 
-    previous: dict[int, Any] = {}
-    with suppress(ValueError):  # not in the main thread
-        previous = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(stop):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _running_here(record: SweepRecord) -> list[int]:
@@ -188,6 +184,7 @@ def run_grid(record: SweepRecord, launcher: LauncherConfig, *, fail_fast: bool) 
 
 def conclude(record: SweepRecord) -> int:
     """Write the record, print the summary; returns the exit code."""
+    outlive_readers()
     rows = record.write()
     outcomes = [record.outcome(job).exit_code for job in record.jobs if job.config is not None]
     codes = [code for code in outcomes if code is not None]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +19,7 @@ from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, UserError
 from attnseg.files import write_json, write_text
 from attnseg.runs.folder import RunFolder, now
 from attnseg.runs.identity import run_identity, run_name
+from attnseg.signals import handled
 
 
 class JobRunner:
@@ -79,7 +79,8 @@ def run_job(config: TrainConfig, folder: RunFolder) -> int:
     from attnseg.runs.launch import launch
 
     try:
-        with _stoppable():
+        # For while it is setting up: in training it has handlers of its own.
+        with handled(_interrupt):
             code = launch(config)
     except UserError as error:
         print(f"attnseg train: {error}", file=sys.stderr)
@@ -118,21 +119,6 @@ def _settle(
     folder.update_status(**changes)
     if text is not None and not (folder.path / "traceback.txt").exists():
         write_text(folder.path / "traceback.txt", text)
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end a run that is still setting up (in training it has handlers of its
-    own); afterwards the handlers are as before, whatever the run has left."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous: dict[int, Any] = {}
-    with suppress(ValueError):  # not in the main thread
-        previous = {number: signal.signal(number, _interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
