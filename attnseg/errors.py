@@ -41,8 +41,8 @@ class DataError(UserError):
         super().__init__("\n".join([headline, *(f"  - {problem}" for problem in self.problems)]))
 
 
-class NonFiniteLossError(RuntimeError):
-    """A loss term became NaN or infinite during training (not the user's mistake: exit code 1)."""
+class NonFiniteError(RuntimeError):
+    """A loss, an output or a weight became NaN or infinite (not a user's mistake: exit code 1)."""
 
 
 class WriteError(OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,9 +13,12 @@ from torch import Tensor
 
 from attnseg import __version__
 from attnseg.config import TrainConfig, WeightName
+from attnseg.errors import NonFiniteError
+from attnseg.finite import all_finite, broken_state, some
 from attnseg.losses import CombinedLoss, build_adaptive
 from attnseg.models import build_model
 from attnseg.models.output import AnyOutput, DeeplySupervisedOutput, DualPathwayOutput
+from attnseg.processes import gather_from_ranks
 from attnseg.runs.archive import KEY
 from attnseg.runs.identity import run_identity
 from attnseg.schedules import Schedule
@@ -30,6 +34,11 @@ class StepRecord:
     terms: Mapping[str, Tensor]  # scalars, detached
     output: DualPathwayOutput  # (B, 1, H, W) each, detached
     batch: Batch
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether all terms and maps are numbers."""
+        return all_finite(*self.terms.values(), self.output.mask_logits, self.output.attention)
 
 
 class AttnSegModule(pl.LightningModule):
@@ -119,7 +128,18 @@ class AttnSegModule(pl.LightningModule):
         return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=optim.fused or None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a command needs to use the weights alone: plain types only."""
+        """Add what a command needs to use the weights alone: plain types only.
+
+        Raises:
+            NonFiniteError: weights, their average or the optimizer's moments are not finite, on
+                any rank; nothing is saved over what was.
+        """
+        broken = [name for part in gather_from_ranks(broken_state(checkpoint)) for name in part]
+        if broken:
+            raise NonFiniteError(
+                f"weights became NaN or infinite by epoch {self.current_epoch + 1}, step "
+                f"{self.global_step} ({some(broken)}); they are not saved"
+            )
         checkpoint[KEY] = {
             "version": __version__,
             "config": self.config.model_dump(mode="json"),

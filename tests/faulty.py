@@ -3,8 +3,8 @@
 ATTNSEG_FAULT is JSON: {"what": ..., "step": n, "rank": r, "once": path of a marker file}. `what`:
 kill (SIGKILL after a step), kill_launcher, stop (SIGTERM to itself), stop_launcher,
 kill_while_writing (half of last.ckpt is on the disk), kill_after_ledger (the row is written, the
-checkpoint is not). With `once` it happens to the first process that gets there, so that a restart
-goes on.
+checkpoint is not), nan_validation (in one case). With `once` it happens to the first process that
+gets there, so that a restart goes on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from attnseg.callbacks import interruption
 from attnseg.callbacks import ledger as ledger_callback
+from attnseg.module import AttnSegModule
 from attnseg.runs import checkpoints
 from attnseg.runs.launch import worker
 
@@ -78,6 +79,17 @@ def after_ledger() -> None:
     ledger_callback.write_row = fatal
 
 
+def nan_in_validation() -> None:
+    original = AttnSegModule.validation_step
+
+    def spoiled(self: Any, batch: Any, batch_idx: int) -> None:
+        original(self, batch, batch_idx)
+        if due(FAULT.get("step", 0)):
+            self.last_step.output.mask_logits[0, 0, 0, 0] = float("nan")
+
+    AttnSegModule.validation_step = spoiled  # type: ignore[method-assign]
+
+
 def main() -> int:
     match FAULT.get("what"):
         case "kill":
@@ -92,6 +104,8 @@ def main() -> int:
             while_writing()
         case "kill_after_ledger":
             after_ledger()
+        case "nan_validation":
+            nan_in_validation()
     return worker(Path(sys.argv[1]))
 
 

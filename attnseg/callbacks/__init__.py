@@ -33,8 +33,7 @@ def build_callbacks(config: TrainConfig, folder: RunFolder, stop: StopRequest) -
         # Buffers are counters and statistics: the newest are right, an average of them is not.
         callbacks.append(EMAWeightAveraging(decay=settings.ema.decay, use_buffers=False))
     callbacks += [EvenValidation(), PhaseSwitching(config)]
-    if settings.stop_on_non_finite:
-        callbacks.append(StopOnNonFinite())
+    callbacks.append(StopOnNonFinite(losses=settings.stop_on_non_finite))
     metrics = AlignmentMetricsCallback(settings.train_metrics_every_n_steps)
     callbacks += [
         metrics,

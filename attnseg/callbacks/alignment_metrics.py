@@ -54,7 +54,10 @@ class AlignmentMetricsCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add what the step saw."""
-        if batch_idx % self.every_n_steps == 0:  # a function of the step: a resume changes nothing
+        due = (
+            batch_idx % self.every_n_steps == 0
+        )  # a function of the step: a resume changes nothing
+        if due and pl_module.last_step.finite:
             self.train.update(**_maps(pl_module.last_step))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -70,8 +73,9 @@ class AlignmentMetricsCallback(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Add the batch."""
-        self.val.update(**_maps(pl_module.last_step))
+        """Add the batch; one that is not finite ends the run when the validation does."""
+        if pl_module.last_step.finite:
+            self.val.update(**_maps(pl_module.last_step))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Compute over all ranks; every rank gets the same values."""

@@ -71,7 +71,7 @@ class Tracking(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep each case's measures."""
-        if not self.settings.wandb:
+        if not (self.settings.wandb and pl_module.last_step.finite):
             return
         segmentation = self.metrics.val["segmentation"]
         assert isinstance(segmentation, SegmentationMetrics)

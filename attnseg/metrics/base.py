@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from attnseg.errors import NonFiniteError
+from attnseg.finite import all_finite
+
 
 def wide(values: Tensor) -> Tensor:
     """Float64 where the device has it (Apple's GPUs do not), else float32."""
@@ -16,11 +19,17 @@ def wide(values: Tensor) -> Tensor:
 
 
 def check_maps(*maps: Tensor) -> None:
-    """Assert that every map is (B, 1, H, W), and all alike."""
+    """Assert that every map is (B, 1, H, W), and all alike.
+
+    Raises:
+        NonFiniteError: a map holds NaN or infinity, which no threshold or rank has a place for.
+    """
     shape = maps[0].shape
     assert len(shape) == 4 and shape[1] == 1, f"maps must be (B, 1, H, W), got {tuple(shape)}"
     for other in maps[1:]:
         assert other.shape == shape, f"maps differ in shape: {tuple(shape)}, {tuple(other.shape)}"
+    if not all_finite(*maps):
+        raise NonFiniteError("a map is not finite (NaN or infinite): there is nothing to measure")
 
 
 class CaseMetric(Metric):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import CheckpointError, ConfigError
 from attnseg.files import write_atomically, write_text
+from attnseg.finite import broken_tensors, some
 from attnseg.pretrained import means_pretrained, pretrained_file
 from attnseg.runs.archive import KEY, read_archive, write_archive
 from attnseg.runs.folder import RunFolder
@@ -113,6 +114,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def diverged(path: Path, broken: list[str]) -> CheckpointError:
+    """The error of weights that are not finite."""
+    return CheckpointError(
+        f"{path}: its weights are not finite (NaN or infinite: {some(broken)}), the training had "
+        "diverged; use an earlier checkpoint"
+    )
+
+
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
@@ -167,6 +176,8 @@ def _members(path: Path) -> list[LoadedCheckpoint]:
 
 
 def _loaded(path: Path, record: dict[str, Any], weights: dict[str, Tensor]) -> LoadedCheckpoint:
+    if broken := broken_tensors(weights):
+        raise diverged(path, broken)
     try:
         return LoadedCheckpoint(
             path=path,

@@ -26,7 +26,7 @@ from attnseg.errors import (
     INTERRUPTED,
     ConfigError,
     DataError,
-    NonFiniteLossError,
+    NonFiniteError,
     UserError,
     WriteError,
 )
@@ -39,12 +39,16 @@ from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_f
 from attnseg.runs.group import first_of_group
 from attnseg.runs.identity import identified, run_identity, run_name
 from attnseg.runs.origin import fork, read_parent, warm_start
-from attnseg.runs.resume import adopt, refuse_other_data, restarted, resume_point
+from attnseg.runs.resume import adopt, refuse_other_data, restarted, resume_point, saved_so_far
 from attnseg.runs.slurm import requeue_if_asked
 from attnseg.runs.states import has_nothing_left, read_state
 from attnseg.runs.trainer import build_trainer
 from attnseg.schedules import Schedule
 
+_AGAINST_DIVERGENCE = (
+    "Look at these cases (attnseg data check), lower optim.lr, or train in "
+    "trainer.precision=32-true."
+)
 _SHOWN = 4  # parts that a warm start leaves as they are, of which there can be dozens
 
 
@@ -152,10 +156,13 @@ def _fit(
         _end(folder, "pruned", reason=str(given_up))
         tell(f"{given_up}: {folder.path}")
         return 0
-    except (OSError, NonFiniteLossError) as error:  # a full disk, say: no fault of the code
-        _end(folder, "failed", reason=str(error))
+    except NonFiniteError as error:  # on all ranks at once
+        if trainer.is_global_zero:
+            _fail(folder, f"{error}. {saved_so_far(folder)} {_AGAINST_DIVERGENCE}")
+        return FAILED
+    except OSError as error:  # a full disk, say: no fault of the code
+        _fail(folder, str(error))
         _keep_traceback(folder, trainer.global_rank)
-        print(f"attnseg train: {error}", file=sys.stderr)
         return FAILED
     except MisconfigurationException as error:
         raise ConfigError(f"trainer: {error}") from None
@@ -246,6 +253,11 @@ def _end(folder: RunFolder, state: str, reason: str) -> None:
     """Note how it ended; a full disk must not hide why, and there may be no folder yet."""
     if folder.status.is_file():
         folder.try_update_status(state=state, reason=reason, ended=now())
+
+
+def _fail(folder: RunFolder, reason: str) -> None:
+    _end(folder, "failed", reason=reason)
+    print(f"attnseg train: {reason}", file=sys.stderr)
 
 
 @rank_zero_only

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from attnseg.config import TrainConfig, validate
-from attnseg.errors import ConfigError
+from attnseg.errors import CheckpointError, ConfigError
 from attnseg.files import write_atomically
+from attnseg.finite import broken_state
 from attnseg.runs.archive import KEY
-from attnseg.runs.checkpoints import find_checkpoint, read_checkpoint
+from attnseg.runs.checkpoints import diverged, find_checkpoint, read_checkpoint
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import defining_part, differences, run_identity
 
@@ -99,6 +100,22 @@ def position(content: dict[str, Any]) -> tuple[int, bool]:
     return int(content["epoch"]) + (0 if inside else 1), inside
 
 
+def saved_so_far(folder: RunFolder) -> str:
+    """In a sentence, which checkpoints a run that has failed has left."""
+    told = []
+    for path in (folder.last, folder.best):
+        try:
+            done, inside = position(read_checkpoint(path))
+        except (CheckpointError, KeyError, IndexError, TypeError):
+            continue
+        place = f"from inside epoch {done + 1}" if inside else f"of epoch {done}"
+        told.append(f"{path.name} ({place})")
+    if not told:
+        return "No checkpoint had been written."
+    verb = "is" if len(told) == 1 else "are"
+    return f"{' and '.join(told)} {verb} from before it."
+
+
 def newest_checkpoint(spec: str, key: str) -> Path:
     """The file that a run folder (its last.ckpt) or a path means.
 
@@ -113,7 +130,7 @@ def training_checkpoint(path: Path, key: str) -> dict[str, Any]:
     """Read a checkpoint that training can go on from.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: it cannot be read, or its weights are not finite.
         ConfigError: it holds no optimizer, or was not written by attnseg.
     """
     content = read_checkpoint(path)
@@ -122,6 +139,8 @@ def training_checkpoint(path: Path, key: str) -> dict[str, Any]:
             f"{key}: {path} is no checkpoint of attnseg's training; give a run folder or its "
             "last.ckpt (warmstart= takes weights alone)"
         )
+    if broken := broken_state(content):
+        raise diverged(path, broken)
     return content
 
 
