@@ -71,10 +71,11 @@ def while_writing() -> None:
 def after_ledger() -> None:
     original = ledger_callback.write_row
 
-    def fatal(path: Path, row: Any) -> None:
-        original(path, row)
+    def fatal(path: Path, row: Any, before: Any) -> Any:
+        rows = original(path, row, before)
         if due(row["step"]):
             die()
+        return rows
 
     ledger_callback.write_row = fatal
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from attnseg.callbacks.distributed import own_part
+from attnseg.callbacks.monitoring import tell
 from attnseg.processes import gather_from_ranks
 from attnseg.runs.folder import RunFolder
-from attnseg.runs.ledger import write_row
+from attnseg.runs.ledger import Row, inspect_ledger, lost_epochs, write_row, write_rows
 
 
 class EpochMeans:
@@ -62,6 +63,28 @@ class LedgerWriter(pl.Callback):
         self.folder = folder
         self.train = EpochMeans()
         self.val = EpochMeans()
+        self.rows: list[Row] | None = None  # of complete epochs; rank zero's
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Mend the file from the checkpoint's rows, where it is damaged; say what cannot be."""
+        if not trainer.is_global_zero:
+            return
+        found = inspect_ledger(self.folder.ledger)
+        known = found.rows if self.rows is None else self.rows
+        lost = ", ".join(lost_epochs(found.rows, known))
+        missing = {str(n + 1) for n in range(trainer.current_epoch)} - {r["epoch"] for r in known}
+        self.rows = [row for row in known if int(row["epoch"]) <= trainer.current_epoch]
+        if not (found.problem or lost or missing):
+            return
+        if lost:
+            told = f"the rows of epochs {lost} are mended from the checkpoint"
+        elif missing:
+            gone = ", ".join(sorted(missing, key=int))
+            told = f"the checkpoint does not hold the rows of epochs {gone}"
+        else:
+            told = "nothing that the checkpoint knows of is lost"
+        tell(f"note: {found.problem or f'{self.folder.ledger}: rows are missing'}; {told}")
+        write_rows(self.folder.ledger, self.rows)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A new epoch starts its means anew (a resumed one goes on with those it had)."""
@@ -106,7 +129,8 @@ class LedgerWriter(pl.Callback):
         epoch = trainer.current_epoch
         phase = pl_module.schedule.phase(epoch)
         head = {"epoch": epoch + 1, "phase": phase.name, "step": trainer.global_step}
-        write_row(self.folder.ledger, {**head, **pl_module.epoch_values})
+        row = {**head, **pl_module.epoch_values}
+        self.rows = write_row(self.folder.ledger, row, self.rows)
         for logger in trainer.loggers:
             logger.log_metrics(
                 {**pl_module.epoch_values, "epoch": epoch + 1, "phase": phase.index},
@@ -114,11 +138,13 @@ class LedgerWriter(pl.Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """The unfinished epoch's sums, rank by rank: saving calls this on every rank."""
-        return {"ranks": gather_from_ranks(self.train.state())}
+        """The rows so far, and the unfinished epoch's sums, rank by rank: saving calls this on
+        every rank."""
+        return {"ranks": gather_from_ranks(self.train.state()), "rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back this rank's sums."""
+        """Take back the rows (older checkpoints have none), and this rank's sums."""
+        self.rows = state_dict.get("rows")
         self.train.reset()
         if (own := own_part(state_dict["ranks"])) is not None:
             self.train.restore(own)

@@ -181,7 +181,7 @@ def append_step(path: Path, step: int, values: Mapping[str, float]) -> None:
 def read_steps(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
     """Step and losses, in order, each step once: the latest of what a resume has repeated."""
     found: dict[int, dict[str, float]] = {}
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
     for line in lines:
         try:
             values = json.loads(line)

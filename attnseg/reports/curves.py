@@ -32,7 +32,7 @@ from attnseg.reports.style import (
     shorten,
     tidy,
 )
-from attnseg.runs.ledger import Row, read_ledger
+from attnseg.runs.ledger import Row, inspect_ledger
 
 Point = tuple[float, float]
 Scale = Literal["linear", "unit", "wide"]
@@ -109,17 +109,15 @@ _LEFT_OUT = re.compile(r".*(_mm|_pixels_per_negative)|(froc|n)_.*")
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The ledger's rows, as text, ordered by epoch; an absent or empty ledger has none.
+    """The ledger's whole rows, as text, ordered by epoch; an absent ledger has none.
 
     Raises:
-        DataError: the file has no column `epoch`, or one that holds something else.
+        DataError: nothing in the file can be read as a ledger.
     """
-    rows = read_ledger(path)
-    wrong = [index for index, row in enumerate(rows, 2) if math.isnan(as_float(row.get("epoch")))]
-    if wrong:
-        lines = ", ".join(str(line) for line in wrong[:5])
-        raise DataError(f"{path} is not a ledger: no epoch number in line {lines}")
-    return sorted(rows, key=lambda row: as_float(row["epoch"]))
+    ledger = inspect_ledger(path)
+    if ledger.problem and not ledger.rows:
+        raise DataError(ledger.problem)
+    return ledger.rows
 
 
 def series(rows: Sequence[Row], column: str) -> list[float]:

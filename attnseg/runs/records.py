@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import Any
 
 from attnseg.errors import ConfigError
 from attnseg.runs.folder import RunFolder
-from attnseg.runs.ledger import Row, read_ledger
+from attnseg.runs.ledger import Row, inspect_ledger, read_ledger
 from attnseg.runs.states import State, read_state
 
 
@@ -68,8 +67,7 @@ class RunRecord:
     @cached_property
     def rows(self) -> list[Row]:
         """The ledger by epoch; empty where there is none that can be read."""
-        rows, _ = read_rows(self.folder.ledger)
-        return rows
+        return read_ledger(self.folder.ledger)
 
 
 def looks_like_run(path: Path) -> bool:
@@ -83,10 +81,10 @@ def read_record(path: Path) -> RunRecord:
     folder = RunFolder(path)
     status, status_problem = _read_mapping(folder.status)
     config, config_problem = _read_mapping(folder.config)
-    rows, ledger_problem = read_rows(folder.ledger)
-    problems = tuple(p for p in (status_problem, config_problem, ledger_problem) if p)
+    ledger = inspect_ledger(folder.ledger)
+    problems = tuple(p for p in (status_problem, config_problem, ledger.problem) if p)
     total = total_epochs(config)
-    epoch = int(float(rows[-1]["epoch"])) if rows else _whole(status.get("epoch"))
+    epoch = int(ledger.rows[-1]["epoch"]) if ledger.rows else _whole(status.get("epoch"))
     state, reason = read_state(folder, total, status)
     best = status.get("best")
     run = config.get("run")
@@ -120,18 +118,6 @@ def total_epochs(config: Mapping[str, Any]) -> int | None:
         return Schedule(validate(section or {}, ScheduleConfig)).total_epochs
     except (ConfigError, TypeError, ValueError):
         return None
-
-
-def read_rows(path: Path) -> tuple[list[Row], str]:
-    """The ledger by epoch, and what is wrong with it: then there are no rows."""
-    try:
-        rows = read_ledger(path)
-        numbers = [float(row.get("epoch") or "nan") for row in rows]
-    except (OSError, ValueError, TypeError) as error:
-        return [], f"{path}: cannot be read as a ledger ({error})"
-    if any(not math.isfinite(number) for number in numbers):
-        return [], f"{path}: is not a ledger (a row has no epoch)"
-    return [row for _, row in sorted(zip(numbers, rows, strict=True), key=lambda pair: pair[0])], ""
 
 
 def _read_mapping(path: Path) -> tuple[dict[str, Any], str]:

@@ -148,5 +148,5 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path) -> None:
         draw_curves(tmp_path / "absent.csv", tmp_path / "x.png")
     other = tmp_path / "other.csv"
     other.write_text("case_id,dice\na,1\n")
-    with pytest.raises(DataError, match=r"not a ledger.*line 2"):
+    with pytest.raises(DataError, match="not a ledger"):
         read_rows(other)

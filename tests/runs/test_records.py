@@ -45,7 +45,8 @@ def test_a_running_run_that_nobody_holds_has_crashed(tmp_path: Path) -> None:
         ("status.json", "[]", "holds no keys"),
         ("config.yaml", "a: [", "cannot be read"),
         ("metrics.csv", "no,ledger\n1,2\n", "not a ledger"),
-        ("metrics.csv", "epoch\nx\n", "cannot be read as a ledger"),
+        ("metrics.csv", "epoch\nx\n", "line 2 is cut off or damaged"),
+        ("metrics.csv", "", "not a ledger"),
     ],
 )
 def test_a_broken_file_is_a_problem_that_names_it(
