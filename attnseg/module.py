@@ -21,6 +21,8 @@ from attnseg.models.output import AnyOutput, DeeplySupervisedOutput, DualPathway
 from attnseg.processes import gather_from_ranks
 from attnseg.runs.archive import KEY
 from attnseg.runs.identity import run_identity
+from attnseg.runs.patients import KEY as PATIENTS
+from attnseg.runs.patients import TrainedPatients
 from attnseg.schedules import Schedule
 from attnseg.seeding import derive_seed, seed_step
 
@@ -59,6 +61,7 @@ class AttnSegModule(pl.LightningModule):
         self.adaptive = build_adaptive(config.schedule.adaptive)
         self.threshold = 0.5  # chosen on the validation split, kept in every checkpoint
         self.data_record: dict[str, Any] = {}
+        self.trained = TrainedPatients()  # ever, by the runs that it began from, too
         self.epoch_values: dict[str, float] = {}  # what the ledger's next row will hold
         self.last_step: StepRecord | None = None
 
@@ -146,6 +149,7 @@ class AttnSegModule(pl.LightningModule):
             "identity": run_identity(self.config),
             "threshold": self.threshold,
             "data": self.data_record,
+            PATIENTS: self.trained.record(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -112,8 +112,8 @@ def test_the_shipped_weights_are_small_whole_and_nobodys_paths() -> None:
     for member in members:
         assert member.config.data.name == "lidc_drr"
         assert member.config.data.root is None
-        assert member.data_record["train_patients"] == members[0].data_record["train_patients"]
-        assert len(member.data_record["train_patients"]) > 300
+        assert "train_patients" not in member.data_record  # plain ids, which the file has
+        assert member.trained
         assert member.threshold == members[0].threshold
 
 

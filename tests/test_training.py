@@ -17,6 +17,7 @@ import torch
 from attnseg.callbacks.checkpointing import Checkpointing
 from attnseg.callbacks.interruption import Interruption
 from attnseg.cli import main
+from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.errors import FAILED, INTERRUPTED, ConfigError, DataError
 from attnseg.metrics.names import validation_names
 from attnseg.models.dual_pathway import DualPathwayModel
@@ -65,7 +66,9 @@ def test_the_ledger_has_everything_once_an_epoch(finished: RunFolder) -> None:
 
 def test_the_checkpoint_holds_plain_types_and_what_a_command_needs(finished: RunFolder) -> None:
     [loaded] = load_checkpoints(str(finished.path))
-    assert loaded.data_record["train_patients"]
+    trained = AttnSegDataModule(loaded.config.data, 0).train_patients
+    assert trained
+    assert all(patient in loaded.trained for patient in trained)
     assert 0.0 <= loaded.threshold <= 1.0
     assert loaded.config == configure(finished.path)
 

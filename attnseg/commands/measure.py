@@ -13,6 +13,8 @@ from attnseg.config import AnalyzeConfig, AnyData, EvaluateConfig, validate
 from attnseg.errors import ConfigError, DataError
 from attnseg.files import make_folder
 from attnseg.runs.identity import defining_keys
+from attnseg.runs.patients import KEY as PATIENTS
+from attnseg.runs.patients import TrainedPatients
 
 if TYPE_CHECKING:
     from attnseg.evaluation import EvaluationResult
@@ -42,9 +44,9 @@ class Job:
         return PassOptions(self.config.tta, self.config.mc_dropout, self.config.seed)
 
     @property
-    def trained_on(self) -> list[set[str]]:
-        """The patients that trained each member."""
-        return [set(member.data_record.get("train_patients", ())) for member in self.members]
+    def trained(self) -> TrainedPatients:
+        """The patients that ever trained a member."""
+        return TrainedPatients().union(*(member.trained for member in self.members))
 
     @property
     def plain(self) -> bool:
@@ -185,8 +187,8 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         device=device,
         on_case=tables.add,
     )
-    seen = set.union(*job.trained_on)
-    n_seen = sum(row["patient_id"] in seen for row in result.cases)
+    trained = job.trained
+    n_seen = sum(row["patient_id"] in trained for row in result.cases)
     about: dict[str, Any] = {
         "split": config.split,
         "checkpoint": str(checkpoint.path),
@@ -194,6 +196,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         "run_id": checkpoint.identity,
         "as_trained": config.threshold is None and job.plain and _same_data(job),
         "n_cases_seen_in_training": n_seen,
+        PATIENTS: trained.record(),
         "data": dict(module.source.record),
     }
     if not job.plain:
@@ -233,14 +236,14 @@ def measure_training(
     folder = job.output_dir / "training"
     for name in ("metrics.json", "metrics_definitions.json", "cases.csv"):  # of an earlier analysis
         (folder / name).unlink(missing_ok=True)
-    if not count or set.union(*job.trained_on) & {row["patient_id"] for row in held_out}:
+    if not count or any(row["patient_id"] in job.trained for row in held_out):
         return None
     module = AttnSegDataModule(job.data, job.checkpoint.config.seed)
     fingerprints = {member.data_record.get("fingerprint") for member in job.members}
     if fingerprints != {module.fingerprint}:  # other data, which may use the same patient ids
         return None
-    known = set.intersection(*job.trained_on)
-    cases = [case for case in module.all_cases if case.patient_id in known]
+    sets = [member.trained for member in job.members]
+    cases = [case for case in module.all_cases if all(case.patient_id in one for one in sets)]
     if not cases:
         return None
     count = min(count, len(cases))

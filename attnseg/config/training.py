@@ -186,6 +186,7 @@ class TrainConfig(Section):
     fork: str | None = None  # go on from this checkpoint under a changed configuration
     warmstart: str | None = None  # begin with these weights
     origin: str | None = None  # digest of what fork or warmstart names; the run fills it in
+    keep_ids: bool = False  # record trained-on patients by their ids, not by salted hashes
     data: AnyData
     model: AnyModel
     attention: AttentionConfig

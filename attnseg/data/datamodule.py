@@ -181,18 +181,19 @@ class AttnSegDataModule(pl.LightningDataModule):
         )
 
     @property
-    def record(self) -> dict[str, Any]:
-        """What a run and its checkpoints remember of the data; plain types only.
+    def train_patients(self) -> list[str]:
+        """The ids of the patients that are trained on, sorted."""
+        return sorted({case.patient_id for case in self.splits.train})
 
-        `train_patients` lets an evaluation say when it is shown patients that were trained on.
-        """
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run and its checkpoints remember of the data; plain types only."""
         return {
             "source": dict(self.source.record),
             "fingerprint": self.fingerprint,
             "size": self.config.size,
             "split": self.config.split.model_dump(mode="json"),
             "splits": {name: self._count(self.splits[name]) for name in SPLIT_NAMES},
-            "train_patients": sorted({case.patient_id for case in self.splits.train}),
         }
 
     def _count(self, cases: list[Case]) -> dict[str, int]:

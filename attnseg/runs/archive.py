@@ -65,17 +65,41 @@ def read_archive(path: Path) -> list[Model]:
             tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from None
+    record, members = _records(path, metadata)
+    tensors = {name: v.float() if v.dtype == torch.float16 else v for name, v in tensors.items()}
+    if not members:
+        return [(record, tensors)]
+    return [(one, _of_member(index, tensors)) for index, one in enumerate(members)]
+
+
+def archive_records(path: Path) -> list[dict[str, Any]]:
+    """The record of each model, without reading a tensor; none where attnseg did not write it.
+
+    Raises:
+        CheckpointError: no safetensors, or the record cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as archive:
+            metadata = archive.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from None
+    if KEY not in metadata:
+        return []
+    record, members = _records(path, metadata)
+    return members or [record]
+
+
+def _records(path: Path, metadata: dict[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The record, and those of an ensemble's members."""
     if KEY not in metadata:
         raise CheckpointError(f"{path}: not exported by attnseg (its metadata has no '{KEY}')")
     try:
         record = dict(json.loads(metadata[KEY]))
-        records = [dict(one) for one in record.get(_MEMBERS, [])]
+        return record, [dict(one) for one in record.get(_MEMBERS, [])]
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its '{KEY}' metadata cannot be read: {error}") from None
-    tensors = {name: v.float() if v.dtype == torch.float16 else v for name, v in tensors.items()}
-    if not records:
-        return [(record, tensors)]
-    return [(one, _of_member(index, tensors)) for index, one in enumerate(records)]
 
 
 def _of_member(index: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

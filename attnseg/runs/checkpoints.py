@@ -18,9 +18,11 @@ from attnseg.errors import CheckpointError, ConfigError
 from attnseg.files import write_atomically, write_text
 from attnseg.finite import broken_tensors, some
 from attnseg.pretrained import means_pretrained, pretrained_file
-from attnseg.runs.archive import KEY, read_archive, write_archive
+from attnseg.runs.archive import KEY, archive_records, read_archive, write_archive
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import without_free
+from attnseg.runs.patients import KEY as PATIENTS
+from attnseg.runs.patients import TrainedPatients
 from attnseg.runs.preflight import no_such_checkpoint
 
 ENSEMBLE_FILE = "ensemble.txt"  # in a folder: its members, one path a line
@@ -56,6 +58,7 @@ class LoadedCheckpoint:
     identity: str
     data_record: dict[str, Any]
     epoch: int | None
+    trained: TrainedPatients
 
     def load_into(self, model: nn.Module) -> None:
         """Load the weights.
@@ -126,6 +129,38 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """What a file of weights says of itself (of an ensemble: each member), without its weights.
+
+    Empty where it was not written by attnseg.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    if path.suffix == ".safetensors":
+        return archive_records(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # an older format, or a file system that maps no files
+        content = read_checkpoint(path)
+    record = content.get(KEY) if isinstance(content, dict) else None
+    return [record] if isinstance(record, dict) else []
+
+
+def patients_of(path: Path, record: Mapping[str, Any]) -> TrainedPatients:
+    """The patients that a checkpoint's record notes.
+
+    Raises:
+        CheckpointError: what it notes is broken.
+    """
+    try:
+        return TrainedPatients.from_record(record)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: its record of the patients that trained it is broken ({error})"
+        ) from None
+
+
 def find_checkpoint(spec: str, key: str = "checkpoint") -> Path:
     """The file that `checkpoint=` (or another key) means: itself, or a run folder's best or last.
 
@@ -178,15 +213,19 @@ def _members(path: Path) -> list[LoadedCheckpoint]:
 def _loaded(path: Path, record: dict[str, Any], weights: dict[str, Tensor]) -> LoadedCheckpoint:
     if broken := broken_tensors(weights):
         raise diverged(path, broken)
+    trained = patients_of(path, record)
     try:
+        data = dict(record.get("data", {}))
+        data.pop("train_patients", None)  # plain ids, of before there were hashes
         return LoadedCheckpoint(
             path=path,
             config=validate(record["config"], TrainConfig),
             weights=weights,
             threshold=float(record.get("threshold", 0.5)),
             identity=str(record.get("identity", "")),
-            data_record=dict(record.get("data", {})),
+            data_record=data,
             epoch=record.get("epoch"),
+            trained=trained,
         )
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -227,14 +266,19 @@ def _listed(spec: str) -> list[str]:
 
 
 def without_paths(member: LoadedCheckpoint) -> LoadedCheckpoint:
-    """The checkpoint without what tells where data and runs lay on this machine.
+    """The checkpoint without what tells where data and runs lay on this machine, or patients' ids.
 
     What defines the run is kept, of files that it names their names; the rest (places, loggers,
     launcher) is as if it had not been given.
     """
     kept = _named(without_free(member.config.model_dump(mode="json")))
     record = _named(member.data_record)
-    return replace(member, config=validate({**kept, "run": {}}, TrainConfig), data_record=record)
+    return replace(
+        member,
+        config=validate({**kept, "run": {}}, TrainConfig),
+        data_record=record,
+        trained=member.trained.hashed(),
+    )
 
 
 def _named(tree: Any, key: str = "") -> Any:
@@ -275,6 +319,7 @@ def export_safetensors(
             "threshold": member.threshold,
             "data": member.data_record,
             "epoch": member.epoch,
+            PATIENTS: member.trained.record(),
         }
         for member, config in zip(members, configs, strict=True)
     ]

@@ -38,7 +38,9 @@ from attnseg.processes import leave_group
 from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_foreign
 from attnseg.runs.group import first_of_group
 from attnseg.runs.identity import identified, run_identity, run_name
+from attnseg.runs.inheritance import inherited, trained_patients, validated_on_known
 from attnseg.runs.origin import fork, read_parent, warm_start
+from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.resume import adopt, refuse_other_data, restarted, resume_point, saved_so_far
 from attnseg.runs.slurm import requeue_if_asked
 from attnseg.runs.states import has_nothing_left, read_state
@@ -94,6 +96,7 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     if config.trainer.reuse_memory and trainer.strategy.root_device.type == "cpu":
         reuse_freed_memory()
     module = AttnSegModule(config)
+    before = inherited(config, start, parent)
     began = {} if start else _first_weights(config, module)
     if config.trainer.channels_last:
         module.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -102,6 +105,8 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     data.prepare_data()
     data.setup("fit")
     module.data_record = data.record
+    module.trained = trained_patients(config, data, before, resumed=start is not None)
+    began |= validated_on_known(data, before)
     _refuse_lesionless(data.record)
     if note := unused_split_column(data.all_cases, config.data.split):
         tell(f"note: {note}")
@@ -112,9 +117,11 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
             if start is None:
                 _clear(folder)
                 if parent is not None:
-                    began = {"fork": fork(parent, config, folder, data.record)}
+                    record = fork(parent, config, folder, data.record, module.trained)
+                    began["fork"] = record
             else:
                 adopt(start, folder)
+            began[PATIENTS] = module.trained.record()
             _begin(folder, config, data.record, began, resumed=start is not None)
         if start is None and config.fork:
             start = folder.last  # which rank zero has made, before the ranks meet
@@ -240,7 +247,7 @@ def _begin(
         id=identity,
         name=run_name(config),
         reason=None,
-        data={key: value for key, value in data.items() if key != "train_patients"},
+        data=data,
         **started,
         **began,
         **environment(),

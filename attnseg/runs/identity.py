@@ -15,6 +15,7 @@ _FREE: dict[str, tuple[str, ...] | None] = {
     "resume": None,
     "fork": None,  # a path; what it led to is in `origin`
     "warmstart": None,
+    "keep_ids": None,
     "logger": None,
     "launcher": None,
     "sweep": None,

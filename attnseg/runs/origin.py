@@ -28,6 +28,8 @@ from attnseg.runs.checkpoints import (
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
 from attnseg.runs.ledger import read_ledger, write_row
+from attnseg.runs.patients import KEY as PATIENTS
+from attnseg.runs.patients import TrainedPatients
 from attnseg.runs.resume import (
     changes,
     copy_atomically,
@@ -148,7 +150,11 @@ def read_parent(config: TrainConfig) -> Parent:
 
 
 def fork(
-    parent: Parent, config: TrainConfig, folder: RunFolder, data: dict[str, Any]
+    parent: Parent,
+    config: TrainConfig,
+    folder: RunFolder,
+    data: dict[str, Any],
+    trained: TrainedPatients,
 ) -> dict[str, Any]:
     """Make the parent's checkpoint this folder's last.ckpt, as if this run had written it.
 
@@ -160,6 +166,7 @@ def fork(
         config: of the new run, its origin filled in.
         folder: of the new run.
         data: the new run's data record.
+        trained: the patients of the parent and of the new run.
 
     Returns:
         A record: from where, and every key that differs.
@@ -173,6 +180,7 @@ def fork(
         "config": config.model_dump(mode="json"),
         "identity": run_identity(config),
         "data": data,
+        PATIENTS: trained.record(),
     }
     home = home_of(parent.path)
     _take_best(content, home, folder)

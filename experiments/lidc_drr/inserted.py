@@ -132,7 +132,7 @@ def refuse_other_patients(
     """Refuse networks that were trained on a patient of the images; for `train`, that were not."""
     patients = {case.patient_id for case in data.cases(split)}  # type: ignore[arg-type]
     for member in members:
-        trained = patients & set(member.data_record.get("train_patients", ()))
+        trained = {patient for patient in patients if patient in member.trained}
         wrong = patients - trained if split == "train" else trained
         if wrong:
             did = "did not train" if split == "train" else "trained"

@@ -31,6 +31,7 @@ from attnseg.errors import UserError
 from attnseg.files import make_folder
 from attnseg.module import AttnSegModule
 from attnseg.runs.checkpoints import save_checkpoint
+from attnseg.runs.patients import TrainedPatients
 from attnseg.seeding import derive_seed
 
 
@@ -135,6 +136,7 @@ def main() -> None:
         "global_step": trainer.global_step,
     }
     module.run.data_record = data.record
+    module.run.trained = TrainedPatients.of(data.train_patients, keep_ids=config.keep_ids)
     module.run.on_save_checkpoint(content)
     save_checkpoint(content, args.output / "last.ckpt")
     print(f"weights to start from: {args.output / 'last.ckpt'}")

@@ -13,9 +13,11 @@ import pytest
 from attnseg.cli import main
 from attnseg.commands.measure import merge_data
 from attnseg.commands.pictures import chosen_cases
+from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.models import build_model
 from attnseg.runs.checkpoints import export_safetensors, load_checkpoints
 from attnseg.runs.folder import RunFolder
+from attnseg.runs.patients import TrainedPatients
 
 TRAINED_ON = {"name": "phantom", "size": 64, "n_cases": 6, "split": {"seed": 0, "kind": "random"}}
 KEYS = (
@@ -149,17 +151,16 @@ def test_analyze_measures_training_cases_beside_a_held_out_split(
         assert json.loads(written.read_text())["n_cases"] == n_cases
         with (written.parent / "cases.csv").open() as stream:
             patients = {row["patient_id"] for row in csv.DictReader(stream)}
-        assert patients <= set(
-            load_checkpoints(str(finished.best))[0].data_record["train_patients"]
-        )
+        [one] = load_checkpoints(str(finished.best))
+        assert all(patient in one.trained for patient in patients)
 
 
 def test_analyze_measures_cases_that_trained_every_member_of_an_ensemble(
     finished: RunFolder, tmp_path: Path
 ) -> None:
     [one] = load_checkpoints(str(finished.best))
-    fewer = one.data_record["train_patients"][1:]
-    other = replace(one, data_record={**one.data_record, "train_patients": fewer})
+    fewer = AttnSegDataModule(one.config.data, 0).train_patients[1:]
+    other = replace(one, trained=TrainedPatients.of(fewer))
     export_safetensors([one, other], tmp_path / "two.safetensors")
     words = [f"checkpoint={tmp_path / 'two.safetensors'}", f"output_dir={tmp_path}"]
     assert main(["analyze", *words, "split=val", "n_pictures=0"]) == 0

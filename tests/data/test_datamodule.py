@@ -183,7 +183,8 @@ def test_the_record_is_plain_and_loads_with_weights_only(
     assert record["splits"]["train"]["cases"] == record["splits"]["train"]["patients"] == 8
     positives = record["splits"]["train"]["positives"] + record["splits"]["val"]["positives"]
     assert positives == 5
-    assert len(record["train_patients"]) == 8
+    assert len(module.train_patients) == 8
+    assert not any(f"'{patient}'" in repr(record) for patient in module.train_patients)
     assert record["split"]["kind"] == "random"
 
 

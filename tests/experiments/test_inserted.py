@@ -14,6 +14,7 @@ from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.prediction.predictor import predictor_of
 from attnseg.runs.checkpoints import load_checkpoints
 from attnseg.runs.folder import RunFolder
+from attnseg.runs.patients import TrainedPatients
 from experiments.lidc_drr import inserted
 from experiments.lidc_drr.inserted import Findings, false_scores, lesion_scores
 
@@ -74,7 +75,7 @@ def test_networks_that_know_the_images_or_do_not_are_refused(
     split: str, trained: list[str], reason: str | None
 ) -> None:
     data: Any = SimpleNamespace(cases=lambda _: [SimpleNamespace(patient_id=p) for p in "ab"])
-    member: Any = SimpleNamespace(data_record={"train_patients": trained})
+    member: Any = SimpleNamespace(trained=TrainedPatients.of(trained))
     with pytest.raises(SystemExit, match=reason) if reason else nullcontext():
         inserted.refuse_other_patients([member], "net", data, split)
 
@@ -84,8 +85,7 @@ def test_a_network_that_was_trained_on_them_is_refused(
 ) -> None:
     [member] = load_checkpoints(str(finished.path))
     held_out = AttnSegDataModule(member.config.data, 0).cases("val")
-    record = {"train_patients": [case.patient_id for case in held_out]}
-    guilty = replace(member, data_record=record)
+    guilty = replace(member, trained=TrainedPatients.of(case.patient_id for case in held_out))
     monkeypatch.setattr(inserted, "load_checkpoints", lambda _: [guilty])
     monkeypatch.setattr("sys.argv", ["inserted.py", str(finished.path)])
     with pytest.raises(SystemExit, match="patients trained it"):

@@ -145,7 +145,6 @@ def run_folder(path: Path, epochs: int = 60, **options: int) -> Path:
                 "train": {"cases": 96, "patients": 96},
                 "val": {"cases": 24, "patients": 24},
             },
-            "train_patients": [f"p{index:03d}" for index in range(96)],
         },
     }
     (path / "status.json").write_text(json.dumps(status))
