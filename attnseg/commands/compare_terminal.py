@@ -59,8 +59,8 @@ def _print_pairs(comparisons: Sequence[Comparison], places: dict[str, str]) -> N
         pair = f"{places[one.group]} - {places[one.baseline]}"
         words = f"{pair}  {cells[1].text}" + (" *" if one.note else "")
         interval = Cell(cells[3].text.replace(" … ", "…"))
-        rows.append((Cell(words), cells[2], interval, *cells[5:7]))
-    head = ("", "difference", "interval", "p (Holm)", "cases")
+        rows.append((Cell(words), cells[2], interval, cells[5], cells[7]))
+    head = ("", "difference", "interval", "p (Holm)", "patients")
     remarks = list(dict.fromkeys(one.note for one in shown if one.note))
     foot = "\n".join(f"* {remark}" for remark in remarks)
     foot += f"\n{more} more in paired.csv" if more else ""

@@ -13,8 +13,10 @@ from attnseg.reports.compare.evaluations import CaseRow
 from attnseg.reports.compare.statistics import (
     FEW_PATIENTS,
     FEWEST_TESTED,
+    Values,
     bootstrap_interval,
     holm,
+    patient_means,
     signed_rank,
 )
 from attnseg.reports.compare.study import IN_CASES, ComparedRun, Group, Study
@@ -32,7 +34,7 @@ class Comparison:
         metric: a column of cases.csv.
         difference: NaN where there is no pair.
         low, high: ends of the bootstrap interval over patients.
-        p: of the signed-rank test over cases.
+        p: of the signed-rank test over patients, each the mean of its cases.
         p_holm: the same, corrected over all tests of the study.
         n_cases, n_patients: that have a value on both sides.
         n_seeds: counted runs of the group and of its baseline; a case's value is their mean.
@@ -125,11 +127,6 @@ def compare_pairs(
             "Where a side has one seed, the differences hold for these trained models: how much "
             "another seed would change is not in the intervals."
         )
-    if any(one.n_patients < one.n_cases for one in found):
-        study.notes.append(
-            "Some patients have several cases: the intervals resample patients whole, the "
-            "signed-rank test takes their cases as independent."
-        )
     for note in dict.fromkeys(one.note for one in found if one.metric and not one.n_cases):
         some = list(dict.fromkeys(o.metric for o in found if o.metric and o.note == note))
         study.notes.append(f"No difference case by case in {', '.join(some)}: {note}.")
@@ -209,6 +206,7 @@ def _compare(group: Group, baseline: Group, metric: str, sampling: Sampling) -> 
         return replace(result, note=f"not defined for {' and '.join(sides) or 'any shared case'}")
     values = np.array([ours[case_id] - theirs[case_id] for case_id in shared])
     patients = [rows[case_id].get("patient_id") or case_id for case_id in shared]
+    means = patient_means(values, patients)
     low, high = bootstrap_interval(
         values,
         patients,
@@ -216,33 +214,29 @@ def _compare(group: Group, baseline: Group, metric: str, sampling: Sampling) -> 
         n_resamples=sampling.n_resamples,
         seed=sampling.seed,
     )
-    n_patients, unpaired = len(set(patients)), len(ours.keys() ^ theirs.keys())
+    unpaired = len(ours.keys() ^ theirs.keys())
     return replace(
         result,
         difference=float(values.mean()),
         low=low,
         high=high,
-        p=signed_rank(values),
+        p=signed_rank(means),
         n_cases=len(shared),
-        n_patients=n_patients,
-        note="; ".join(_weaknesses(values, n_patients, unpaired)),
+        n_patients=len(means),
+        note="; ".join(_weaknesses(means, unpaired)),
     )
 
 
-def _weaknesses(
-    values: np.ndarray[tuple[int], np.dtype[np.float64]],
-    n_patients: int,
-    unpaired: int,
-) -> list[str]:
-    """What a reader must hold against a result."""
+def _weaknesses(means: Values, unpaired: int) -> list[str]:
+    """What a reader must hold against a result: of the patients' means, and of cases left out."""
     words = []
-    tested = int(np.count_nonzero(values))
+    n_patients, tested = len(means), int(np.count_nonzero(means))
     if n_patients < 2:
         words.append("one patient: no interval")
     elif n_patients < FEW_PATIENTS:
         words.append(f"too few: the interval of {n_patients} patients is too narrow")
     if 0 < tested < FEWEST_TESTED:
-        words.append(f"too few: {tested} differing cases cannot reach p < 0.05")
+        words.append(f"too few: {tested} differing patients cannot reach p < 0.05")
     if unpaired:
         words.append(f"{unpaired} cases have a value on one side only")
     return words

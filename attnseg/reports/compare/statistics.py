@@ -57,6 +57,14 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def patient_means(values: Values, patients: Sequence[str]) -> Values:
+    """The mean of each patient's cases, patients in the order of their ids: (N,) -> (P,)."""
+    names, place = np.unique(np.asarray(patients), return_inverse=True)
+    sums = np.bincount(place, weights=values, minlength=len(names))
+    means: Values = sums / np.bincount(place, minlength=len(names))
+    return means
+
+
 def signed_rank(values: Values) -> float:
     """Two-sided p of Wilcoxon's signed-rank test that paired differences centre on 0.
 
@@ -64,7 +72,8 @@ def signed_rank(values: Values) -> float:
     (Wilcoxon 1945), and where all are zero nothing speaks against 0: p = 1.
 
     Args:
-        values: (N,) differences, finite.
+        values: (N,) differences, finite and independent: of patients (`patient_means`), not of
+            cases, of which one patient may have several.
     """
     from scipy.stats import wilcoxon
 

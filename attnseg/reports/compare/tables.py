@@ -79,8 +79,9 @@ def pair_table(comparisons: Sequence[Comparison], confidence: float, more: str =
     tests = sum(math.isfinite(one.p) for one in comparisons)
     foot = (
         "difference: configuration minus baseline, mean over cases; interval: percentile "
-        "bootstrap over patients, paired by case; p: Wilcoxon's signed-rank test over cases, "
-        f"Holm-corrected over the {tests} tests here; seeds: averaged case by case{more}"
+        "bootstrap over patients, paired by case; p: Wilcoxon's signed-rank test over patients "
+        f"(means of their cases), Holm-corrected over the {tests} tests here; seeds: averaged case "
+        f"by case{more}"
     )
     return Table("Paired differences", head, rows, foot)
 

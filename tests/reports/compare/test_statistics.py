@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from attnseg.reports.compare.statistics import bootstrap_interval, holm, mean_sd, signed_rank
+from attnseg.reports.compare.statistics import (
+    bootstrap_interval,
+    holm,
+    mean_sd,
+    patient_means,
+    signed_rank,
+)
 
 VALUES = st.lists(
     st.floats(-1, 1, allow_subnormal=False).map(lambda x: round(x, 6)), min_size=2, max_size=25
@@ -93,6 +99,24 @@ def test_signed_rank_against_a_count_of_all_signs() -> None:
 def test_no_difference_at_all_is_no_evidence() -> None:
     assert signed_rank(np.zeros(9)) == 1.0
     assert interval([0.0] * 9) == (0.0, 0.0)
+
+
+def test_patient_means_by_hand() -> None:
+    means = patient_means(np.array([1.0, 5.0, 3.0, 2.0]), ["b", "a", "b", "c"])
+    assert means.tolist() == [5.0, 2.0, 2.0]
+
+
+def test_without_a_difference_five_in_a_hundred_are_significant() -> None:
+    """20 patients with 4 images each that are alike; over images it would be one in three."""
+    rng = np.random.default_rng(20)
+    patients = [f"p{index // 4}" for index in range(80)]
+    found = []
+    for _ in range(600):
+        values = np.repeat(rng.normal(size=20), 4) + rng.normal(size=80) * 0.7
+        found.append((signed_rank(patient_means(values, patients)), signed_rank(values)))
+    over_patients, over_images = (np.array(found) < 0.05).mean(0)
+    assert 0.03 <= over_patients <= 0.07
+    assert over_images > 0.25
 
 
 def test_holm_by_hand() -> None:
