@@ -34,11 +34,11 @@ Severity = Literal["critical", "warning", "good", "info"]
 _ORDER: tuple[Severity, ...] = ("critical", "warning", "good", "info")
 
 CHANCE_OVERLAP = 0.1  # a random map's top 10 % holds a tenth of anything
-NEAR_CHANCE = 2 * CHANCE_OVERLAP  # twice chance: a map of the lungs alone reaches it
+NEAR_CHANCE = 2 * CHANCE_OVERLAP  # a map of half the image, the right one, reaches twice chance
 PEAK_OFF = 50.0  # px at 512, as for the centres of mass: a tenth of the image
 MANY = 0.2  # share of the cases from which a fault is the model's rather than the case's
-ENERGY_GAIN = 2.0  # energy_inside over area_baseline: lungs are half the image, and give 2 x
-LOW_NSS = 1.0  # a lesion one standard deviation above the map's mean is nothing special
+ENERGY_GAIN = 2.0  # energy_inside over area_baseline: half the image, the right one, gives 2 x
+LOW_NSS = 1.0  # standard deviations above the map's mean: the same half gives 1
 SAME_SPREAD = 1e-3  # relative range of the maps' std and max over cases: images differ by more
 FALSE_LESIONS = 1.0  # false lesions per negative: the usual working point of readers and CAD
 MENDABLE = 0.05  # of Dice: what mending one kind of error must bring to be worth a word
@@ -153,12 +153,12 @@ def _attention_at_chance(summary: Row, cases: Sequence[Row]) -> Finding | None:
     return Finding(
         "attention_at_chance",
         "critical",
-        "Attention is no better than a guess from anatomy",
+        "Attention is little better than a uniform map",
         f"The lesion gets {number(gain)} times the attention that a uniform map would give it"
         f" (energy_inside {number(value('energy_inside'))}, area baseline {number(area)}), and is"
-        f" {number(value('nss'))} standard deviations above the map's mean. A map of the lungs"
-        f" alone does as well; {number(ENERGY_GAIN)} times and {number(LOW_NSS)} standard"
-        " deviations are the least that mean anything.",
+        f" {number(value('nss'))} standard deviations above the map's mean . Wanted are at"
+        f" least {number(ENERGY_GAIN)} times and {number(LOW_NSS)}, which a map that is even over"
+        " half of the image, and 0 elsewhere, gives wherever the lesion is in that half.",
         {**_numbers(summary, "energy_inside", "area_baseline", "nss"), "energy_gain": gain},
         _worst(positives(cases), "nss"),
         "Supervise the attention (every schedule but none does), with a higher weight and longer.",
@@ -173,11 +173,12 @@ def _misaligned(summary: Row, cases: Sequence[Row]) -> Finding | None:
         return None
     title, more = "Attention is not on the lesion", ""
     if "attention_gt_overlap" not in off:
-        title = "Attention's peak is off the lesion" if peak_off else "Attention is diffuse"
+        which = "peak" if peak_off else "centre of mass"
+        title = f"Attention's {which} is off the lesion"
         more = " The top 10 % is right, though: look at the pictures before changing anything."
     if off == ["attention_gt_distance"] and not peak_off:
-        more += " A weak glow over the image pulls the centre of mass to its middle, as several"
-        more += " lesions in one case do."
+        more += " A weak glow over the image, or several lesions in one case, can do that to a"
+        more += " centre of mass."
     overlap, distance = (TARGETS[name].wanted for name in names)
     return Finding(
         "misaligned_attention",
@@ -338,8 +339,11 @@ _ERRORS = {
 
 
 def _training_gap(cases: Sequence[Row], training: Sequence[Row]) -> Finding | None:
-    """Whether the model knows its training cases by heart: two means, Welch's standard error."""
-    groups = [_known(positives(rows), "dice") for rows in (training, cases)]
+    """Whether the model knows its training cases by heart: two means, Welch's standard error.
+
+    Over patients, since the cases of one are alike: each is the mean of its positive cases.
+    """
+    groups = [_of_patients(positives(rows), "dice") for rows in (training, cases)]
     if any(len(values) < FEW_CASES for values in groups):
         return None
     known, held_out = (statistics.fmean(values) for values in groups)
@@ -351,7 +355,7 @@ def _training_gap(cases: Sequence[Row], training: Sequence[Row]) -> Finding | No
         if not any(map(math.isnan, values)):
             others += f"; {name} {number(values[0])} and {number(values[1])}"
     text = (
-        f"Mean Dice is {number(known)} in {len(groups[0])} positive cases that trained it,"
+        f"Mean Dice is {number(known)} in {len(groups[0])} patients that trained it,"
         f" {number(held_out)} in these {len(groups[1])}: a difference of {gap:+.3f}"
         f" [{gap - margin:+.3f}, {gap + margin:+.3f}]{others}."
     )
@@ -363,7 +367,7 @@ def _training_gap(cases: Sequence[Row], training: Sequence[Row]) -> Finding | No
             "It knows its training cases by heart",
             text,
             numbers,
-            advice="Longer training widens this. More augmentation (data.augment), synthetic"
+            advice="Longer training may widen this. More augmentation (data.augment), synthetic"
             " nodules (data.synthetic), fewer epochs or a smaller network may narrow it. Whether"
             " more cases would help is told by fewer: data.split.train_fraction=0.5, equal steps.",
         )
@@ -385,6 +389,15 @@ def _known(rows: Sequence[Row], name: str) -> list[float]:
     """The values of a column, without those that have no meaning."""
     values = (as_float(row.get(name)) for row in rows)
     return [value for value in values if not math.isnan(value)]
+
+
+def _of_patients(rows: Sequence[Row], name: str) -> list[float]:
+    """The same, averaged over the cases of each patient."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if not math.isnan(value := as_float(row.get(name))):
+            values.setdefault(str(row.get("patient_id") or row["case_id"]), []).append(value)
+    return [statistics.fmean(one) for one in values.values()]
 
 
 def _few_cases(summary: Row, cases: Sequence[Row]) -> Finding | None:

@@ -6,9 +6,11 @@ import math
 from typing import Any
 
 import pytest
+import torch
 
+from attnseg.metrics.alignment import alignment_per_case
 from attnseg.metrics.names import MENDED
-from attnseg.reports.diagnosis import Finding, diagnose
+from attnseg.reports.diagnosis import ENERGY_GAIN, LOW_NSS, Finding, diagnose
 
 from .fakes import case_rows, negative_rows, summary_of
 
@@ -60,6 +62,23 @@ def test_each_disease_is_named_alone(changes: dict[str, float], code: str, also:
     assert "nan" not in finding.explanation
 
 
+def test_chance_is_told_by_what_was_measured() -> None:
+    found = examine(case_rows(20, energy_inside=0.006, nss=0.4))[0]["attention_at_chance"]
+    gain = found.numbers["energy_inside"] / found.numbers["area_baseline"]
+    assert found.numbers["energy_gain"] == pytest.approx(gain) == pytest.approx(1.5, abs=0.1)
+    assert "lungs" not in found.explanation  # no such map was scored
+
+
+def test_half_of_the_image_gives_what_is_wanted_at_least() -> None:
+    """The thresholds are what an even map of the lesion's half scores."""
+    attention, mask = torch.zeros(2, 1, 1, 64, 64)
+    attention[..., :32] = 1.0
+    mask[..., 20:24, 5:9] = 1.0
+    found = alignment_per_case(attention, attention, mask, torch.ones(1, 2))
+    assert float(found["energy_inside"] / found["area_baseline"]) == pytest.approx(ENERGY_GAIN)
+    assert float(found["nss"]) == pytest.approx(LOW_NSS)
+
+
 def test_the_numbers_are_in_the_words() -> None:
     rows = case_rows(20, **ELSEWHERE)
     finding = examine(rows)[0]["misaligned_attention"]
@@ -69,9 +88,10 @@ def test_the_numbers_are_in_the_words() -> None:
     assert finding.severity == "critical", "an overlap near chance is critical"
 
 
-def test_top_right_but_centre_of_mass_off_is_called_diffuse() -> None:
+def test_top_right_but_centre_of_mass_off_is_a_warning() -> None:
     diffuse = examine(case_rows(20, attention_gt_distance=80.0))[0]["misaligned_attention"]
-    assert (diffuse.title, diffuse.severity) == ("Attention is diffuse", "warning")
+    title = "Attention's centre of mass is off the lesion"
+    assert (diffuse.title, diffuse.severity) == (title, "warning")
     peak = examine(case_rows(20, pointing_game_distance=80.0))[0]["misaligned_attention"]
     assert peak.title == "Attention's peak is off the lesion"
 
@@ -210,6 +230,20 @@ def test_a_gap_that_may_or_may_not_matter_is_not_told(
     known: float, held_out: float, spread: float
 ) -> None:
     assert against_training(known, held_out, spread=spread) is None
+
+
+def test_the_cases_of_a_patient_count_once_in_a_gap() -> None:
+    """As many patients with four cases each tell no more than with one each."""
+    one = case_rows(20)
+    for index, row in enumerate(one):
+        row |= {"patient_id": f"p{index}", "dice": 0.3 + (0.1 if index % 2 else -0.1)}
+    known = [row | {"dice": row["dice"] + 0.3} for row in one]
+    four = [row | {"case_id": f"{row['case_id']}-{k}"} for row in one for k in range(4)]
+    found = [
+        next(f for f in diagnose({}, rows, known) if f.code == "training_gap").numbers
+        for rows in (one, four)
+    ]
+    assert found[0] == pytest.approx(found[1])
 
 
 def test_few_cases_tell_nothing_of_a_gap() -> None:
