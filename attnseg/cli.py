@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from attnseg.errors import INTERRUPTED, USER_MISTAKE, UserError
+from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, UserError, WriteError, wrong_path
 from attnseg.signals import heeded, outlive_readers
 
 COMMANDS = {
@@ -80,6 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         number = request.args[0] if request.args else signal.SIGINT
         print(f"attnseg {command}: interrupted ({signal.Signals(number).name})", file=sys.stderr)
         return INTERRUPTED if command == "train" else 128 + number
+    except (OSError, RuntimeError) as error:
+        if (told := wrong_path(error)) is None:
+            raise
+        print(f"attnseg {command}: {told}", file=sys.stderr)
+        return FAILED if isinstance(error, WriteError) else USER_MISTAKE
 
 
 def entry() -> NoReturn:

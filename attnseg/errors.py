@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,31 @@ class DataError(UserError):
         self.headline = headline
         self.problems = list(problems)
         super().__init__("\n".join([headline, *(f"  - {problem}" for problem in self.problems)]))
+
+
+_OF_THE_PATH = {
+    errno.ENAMETOOLONG: "a name in it is too long for the file system",
+    errno.ELOOP: "its links lead in a circle",
+    errno.EACCES: "not permitted",
+    errno.EPERM: "not permitted",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "a part of it is a file, not a folder",
+    errno.EISDIR: "a folder, not a file",
+    errno.EEXIST: "something else is there",
+}
+
+
+def wrong_path(error: Exception) -> str | None:
+    """What is wrong with a path that a user gave; None where the error is of another kind."""
+    if isinstance(error, WriteError):
+        return str(error)
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from "):
+        return f"{str(error).removeprefix('Symlink loop from ')}: its links lead in a circle"
+    if not isinstance(error, OSError) or error.errno not in _OF_THE_PATH or not error.filename:
+        return None
+    name = str(error.filename)
+    shown = name if len(name) < 300 else f"{name[:200]}...{name[-60:]}"
+    return f"{shown}: {_OF_THE_PATH[error.errno]}; choose another path"
 
 
 class NonFiniteError(RuntimeError):

@@ -6,8 +6,6 @@ Streams: of a case nothing stays but its row of numbers. The summary is what
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import torch
 from torch import Tensor
 
 from attnseg.errors import CheckpointError, DataError
-from attnseg.files import write_json, write_text
+from attnseg.files import csv_text, write_json, write_text
 from attnseg.metrics.collection import ValidationMetrics
 from attnseg.metrics.definitions import definition_of
 from attnseg.metrics.lesions import LesionMatch
@@ -161,11 +159,8 @@ def write_results(
     definitions = {name: definition_of(name) for name in names}
     write_json(output_dir / "metrics_definitions.json", definitions)
     measures = {name for row in result.cases for name in row} - set(DESCRIPTION)
-    table = io.StringIO()
-    writer = csv.DictWriter(table, [*DESCRIPTION, *sorted(measures)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(result.cases)
-    write_text(output_dir / "cases.csv", table.getvalue())
+    table = csv_text([*DESCRIPTION, *sorted(measures)], result.cases)
+    write_text(output_dir / "cases.csv", table)
 
 
 def finite(value: float) -> Number:

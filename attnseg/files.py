@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -89,10 +91,60 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+Row = Mapping[str, Any] | Sequence[Any]  # cells by column, or in the columns' order
+
+_FORMULA = re.compile(r"'*(\s*[=+@\uff0b\uff1d\uff20\uff0d-]|[\t\n])")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def write_csv(
+    stream: IO[str], columns: Sequence[str], rows: Iterable[Row], *, header: bool = True
+) -> None:
+    """Write a table, no cell of which a spreadsheet runs as a formula.
+
+    A text that one would run (it begins with = + - @, a tab or a line break, and is no number)
+    gets an apostrophe before it, which `read_csv` and `attnseg.data.tables` take off again.
+    """
+    writer = csv.writer(stream, lineterminator="\n")
+    if header:
+        writer.writerow([harmless(name) for name in columns])
+    for row in rows:
+        cells = [row.get(name) for name in columns] if isinstance(row, Mapping) else row
+        writer.writerow([harmless(cell) for cell in cells])
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Row], *, header: bool = True) -> str:
+    """A table as `write_csv` writes it."""
+    stream = io.StringIO()
+    write_csv(stream, columns, rows, header=header)
+    return stream.getvalue()
+
+
+def harmless(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    if not isinstance(cell, str):
+        return cell
+    text = re.sub("\r\n?", "\n", cell)  # csv puts a lone one in no quotes, and reads it as an end
+    formula = _FORMULA.match(text) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if formula else text
+
+
+def as_written(cell: str) -> str:
+    """The text that `harmless` was given."""
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
+
+
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a table that attnseg wrote, as text; `attnseg.data.tables` checks others."""
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return [
+        {
+            as_written(key) if key else key: as_written(cell) if isinstance(cell, str) else cell
+            for key, cell in row.items()
+        }
+        for row in rows
+    ]
 
 
 def replace_folder(folder: Path, place: Path) -> None:

@@ -9,8 +9,6 @@ image begins on it), counted from 0.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from attnseg.evaluation import EvaluatedCase
-from attnseg.files import write_text
+from attnseg.files import csv_text, write_text
 from attnseg.metrics.froc import MAX_FALSE_POSITIVES
 from attnseg.metrics.lesions import NOT_FOUND, LesionMatch, equivalent_diameter
 from attnseg.metrics.maps import REFERENCE_SIZE
@@ -76,12 +74,10 @@ class LesionTables:
         which = (row["case_id"], row["patient_id"])
         spacing = (row["spacing_row_mm"], row["spacing_column_mm"])
         shape = (row["height"], row["width"])
-        self._lesions[which[0]] = _csv(
-            [*which, *values] for values in _lesion_rows(case.match, shape, spacing)
-        )
-        self._candidates[which[0]] = _csv(
-            [*which, *values] for values in _candidate_rows(case.match)
-        )
+        lesions = ([*which, *values] for values in _lesion_rows(case.match, shape, spacing))
+        self._lesions[which[0]] = csv_text(_OF_A_LESION, lesions, header=False)
+        candidates = ([*which, *values] for values in _candidate_rows(case.match))
+        self._candidates[which[0]] = csv_text(_OF_A_CANDIDATE, candidates, header=False)
 
     def write(self, output_dir: Path) -> None:
         """Write both tables, each replaced as a whole, sorted by case id."""
@@ -89,7 +85,7 @@ class LesionTables:
             (LESIONS, _OF_A_LESION, self._lesions),
             (CANDIDATES, _OF_A_CANDIDATE, self._candidates),
         ):
-            table = [_csv([columns]), *(rows[case_id] for case_id in sorted(rows))]
+            table = [csv_text(columns, []), *(rows[case_id] for case_id in sorted(rows))]
             write_text(output_dir / name, "".join(table))
 
 
@@ -124,9 +120,3 @@ def _candidate_rows(match: LesionMatch) -> Iterable[list[Any]]:
             int(candidates.at_threshold[index]),
             " ".join(map(str, hit)),
         ]
-
-
-def _csv(rows: Iterable[Iterable[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 from pathlib import Path
 from typing import IO
 
 import pytest
 
-from attnseg.files import replace_folder, write_atomically, write_json
+import attnseg
+from attnseg.data.tables import read_table
+from attnseg.files import csv_text, read_csv, replace_folder, write_atomically, write_json
 
 
 def test_a_failed_write_leaves_the_old_content_and_no_rubbish(tmp_path: Path) -> None:
@@ -39,3 +44,51 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
         replace_folder(new, place)
         assert [path.name for path in place.iterdir()] == [content]
     assert list(tmp_path.iterdir()) == [place]
+
+
+DANGEROUS = (
+    '=HYPERLINK("http://x")',
+    "+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "\n=1",
+    " =1",
+    "＝1",
+    "-",
+    "'=1",
+    "''+x",
+)
+HARMLESS = ("a=b", "a-1", "-1.5", "+3", "-1e-05", "", "'a", "it's", "1-2", ".5", "患者", "a,b", '"')
+
+
+def test_no_cell_is_a_formula_and_every_cell_reads_back(tmp_path: Path) -> None:
+
+    cells = [*DANGEROUS, *HARMLESS]
+    rows = [{"name": cell, "=number": -1.5} for cell in cells]
+    text = csv_text(["name", "=number"], rows)
+    with (tmp_path / "table.csv").open("w", newline="") as stream:
+        stream.write(text)
+    header, *written = list(csv.reader(io.StringIO(text)))
+    assert header == ["name", "'=number"]
+    assert [row[0] for row in written] == [*(f"'{cell}" for cell in DANGEROUS), *HARMLESS]
+    assert {row[1] for row in written} == {"-1.5"}
+    assert [row["name"] for row in read_csv(tmp_path / "table.csv")] == cells
+    assert csv_text(["a", "b"], [["=1", 2]], header=False) == "'=1,2\n"
+    assert csv_text(["a"], [["\r=1"]], header=False) == '"\'\n=1"\n'
+
+
+def test_one_function_writes_all_tables() -> None:
+    """A second `csv.writer` would write formulas."""
+    package = Path(attnseg.__file__).parent
+    sources = {str(p.relative_to(package)): p.read_text() for p in package.rglob("*.py")}
+    writers = [name for name, text in sources.items() if re.search(r"csv\.\w*[wW]riter", text)]
+    assert writers == ["files.py"]
+
+
+def test_a_table_that_users_give_reads_back_what_was_written(tmp_path: Path) -> None:
+
+    table = tmp_path / "manifest.csv"
+    table.write_text(csv_text(["case", "xray"], [["=a", "-b.png"], ["-1", "+c/d.png"]]))
+    rows = [row for _, row in read_table(table, ("case",))]
+    assert rows == [{"case": "=a", "xray": "-b.png"}, {"case": "-1", "xray": "+c/d.png"}]

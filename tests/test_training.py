@@ -173,6 +173,26 @@ def test_without_a_lesion_to_learn_from_nothing_is_trained(tmp_path: Path) -> No
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "word", ["trainer.limit_val_batches=0.0", "trainer.check_val_every_n_epoch=3"]
+)
+def test_a_run_that_never_validates_says_so(
+    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert fit(configure(folder.path, word, "trainer.limit_train_batches=1")) == 0
+    told = capsys.readouterr().out
+    assert f"note: {word}" in told and "nothing is measured" in told
+    assert folder.last.exists() and not folder.best.exists()
+
+
+@pytest.mark.parametrize("stage", ["train", "val"])
+def test_a_share_of_less_than_a_batch_is_refused(stage: str, tmp_path: Path) -> None:
+    key = f"limit_{stage}_batches"
+    with pytest.raises(ConfigError, match=f"{key}"):
+        fit(configure(tmp_path / "run", f"trainer.{key}=0.01"))
+
+
 def test_every_case_may_be_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = RunFolder(tmp_path / "run")
     with warnings.catch_warnings():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 import time
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnseg.errors import ConfigError
+from attnseg.files import write_csv
 
 if TYPE_CHECKING:
     from attnseg.runs.records import RunRecord
@@ -95,12 +94,8 @@ def write_lines(lines: Sequence[dict[str, Any]], kind: str, *, alone: bool = Fal
     if kind == "json":
         print(json.dumps(lines[0] if alone else list(lines), indent=2))
         return 0
-    stream = io.StringIO()
     if lines:
-        writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    sys.stdout.write(stream.getvalue())
+        write_csv(sys.stdout, list(lines[0]), lines)
     return 0
 
 

@@ -11,7 +11,14 @@ from typing import Any
 from attnseg.commands.compose import compose_checked, explain, relax
 from attnseg.commands.help import command_help, show, wants_help
 from attnseg.config import OptunaSweepConfig, TrainConfig
-from attnseg.errors import FAILED, USER_MISTAKE, ConfigError, UserError
+from attnseg.errors import (
+    FAILED,
+    USER_MISTAKE,
+    ConfigError,
+    UserError,
+    WriteError,
+    wrong_path,
+)
 from attnseg.paths import conf_dir
 
 GROUPS = (
@@ -128,7 +135,10 @@ def _train(config: Any) -> int:
     except UserError as error:
         print(f"attnseg train: {error}", file=sys.stderr)
         return USER_MISTAKE
-    except Exception:
+    except Exception as error:
+        if (told := wrong_path(error)) is not None:
+            print(f"attnseg train: {told}", file=sys.stderr)
+            return FAILED if isinstance(error, WriteError) else USER_MISTAKE
         traceback.print_exc()
         return FAILED
 

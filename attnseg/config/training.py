@@ -107,7 +107,7 @@ class TrainerConfig(Section):
     accumulate_grad_batches: Positive = 1
     check_val_every_n_epoch: Positive = 1
     limit_train_batches: Annotated[int | float, Field(gt=0)] | None = None
-    limit_val_batches: int | float | None = None
+    limit_val_batches: Annotated[int | float, Field(ge=0)] | None = None  # 0: no validation
     deterministic: bool | Literal["warn"] = True
     benchmark: bool = False
     compile: bool = False
@@ -149,9 +149,17 @@ class LoggerConfig(Section):
         return rest if name == "none" else {**rest, name: True}
 
 
+_LONGEST_NAME = 240  # file systems allow 255, and the run's id follows
+
+
 def _name_of_a_folder(value: str) -> str:
     if not value or value != value.strip() or value in (".", "..") or {"/", "\\"} & set(value):
         raise ValueError("a folder's name is needed; its place is set by run.root or run.dir")
+    if len(value.encode()) > _LONGEST_NAME:
+        raise ValueError(
+            f"a folder's name can have {_LONGEST_NAME} bytes at most, this one has "
+            f"{len(value.encode())}"
+        )
     return value
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attnseg.errors import ConfigError
+from attnseg.files import as_written
 
 
 def read_table(
@@ -30,7 +31,10 @@ def read_table(
             _check_columns(path, columns, needed, hint)
             rows = [(reader.line_num, row) for row in reader]
         _refuse_surplus(path, [line for line, row in rows if any(row.get(None, ()))])
-        return [(line, {key: (row[key] or "").strip() for key in columns}) for line, row in rows]
+        return [
+            (line, {key: as_written((row[key] or "").strip()) for key in columns})
+            for line, row in rows
+        ]
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: no CSV in UTF-8; save it as one") from None
     except csv.Error as error:

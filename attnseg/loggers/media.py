@@ -6,8 +6,6 @@ cases of the best validation; `report/steps.jsonl`, the losses of single steps.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
@@ -19,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attnseg.files import write_atomically, write_text
+from attnseg.files import csv_text, read_csv, write_atomically, write_text
 from attnseg.reports.overlays import OverlayCase
 from attnseg.reports.style import HEAT
 from attnseg.runs.folder import RunFolder
@@ -141,28 +139,20 @@ def write_cases(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a row a case; an undefined value is empty."""
     names = {name for row in rows for name in row}
     columns = [name for name in _FIRST if name in names] + sorted(names - set(_FIRST))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: _blank_if_undefined(value) for key, value in row.items()})
-    write_text(path, buffer.getvalue())
+    blanked = ({key: _blank_if_undefined(v) for key, v in row.items()} for row in rows)
+    write_text(path, csv_text(columns, blanked))
 
 
 def wandb_table(path: Path) -> Any:
     """The cases as a `wandb.Table`: numbers where there are numbers."""
     import wandb
 
-    with path.open(newline="") as stream:
-        columns, *rows = list(csv.reader(stream))
+    rows = read_csv(path)
     data = [
-        [
-            value if name.endswith("_id") else _number(value)
-            for name, value in zip(columns, row, strict=True)
-        ]
+        [value if name.endswith("_id") else _number(value) for name, value in row.items()]
         for row in rows
     ]
-    return wandb.Table(columns=columns, data=data)
+    return wandb.Table(columns=list(rows[0]) if rows else [], data=data)
 
 
 def steps_file(folder: RunFolder) -> Path:

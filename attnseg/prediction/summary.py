@@ -6,16 +6,14 @@ more memory than ten.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from attnseg.files import write_atomically, write_json
+from attnseg.files import write_atomically, write_csv, write_json
 from attnseg.prediction.files import read_result
 from attnseg.prediction.lesions import COLUMNS
 
@@ -81,35 +79,35 @@ def grouped(problems: Mapping[str, str], files: Mapping[str, Path]) -> list[str]
 
 
 def _lesions(stream: IO[bytes], records: Iterable[Mapping[str, Any]]) -> None:
-    with _table(stream, COLUMNS) as writer:
-        for record in records:
-            for lesion in record["lesions"]:
-                named = {"case": record["case"], "pathways": record["pathways"]}
-                writer.writerow({**lesion, **named})
+    rows = (
+        {**lesion, "case": record["case"], "pathways": record["pathways"]}
+        for record in records
+        for lesion in record["lesions"]
+    )
+    _table(stream, COLUMNS, rows)
 
 
 def _images(stream: IO[bytes], records: Iterable[Mapping[str, Any]]) -> None:
-    with _table(stream, IMAGE_COLUMNS) as writer:
-        for record in records:
-            row_mm, column_mm = record["spacing_mm"] or (None, None)
-            height, width = record["shape_px"]
-            more = {
-                "height_px": height,
-                "width_px": width,
-                "spacing_row_mm": row_mm,
-                "spacing_column_mm": column_mm,
-                "notes": "; ".join(record["notes"]),
-            }
-            writer.writerow({**record, **more})
+    _table(stream, IMAGE_COLUMNS, map(_image, records))
 
 
-@contextmanager
-def _table(stream: IO[bytes], columns: Sequence[str]) -> Iterator[csv.DictWriter[str]]:
-    """A CSV writer over a binary stream, which stays open."""
+def _image(record: Mapping[str, Any]) -> dict[str, Any]:
+    row_mm, column_mm = record["spacing_mm"] or (None, None)
+    height, width = record["shape_px"]
+    return {
+        **record,
+        "height_px": height,
+        "width_px": width,
+        "spacing_row_mm": row_mm,
+        "spacing_column_mm": column_mm,
+        "notes": "; ".join(record["notes"]),
+    }
+
+
+def _table(stream: IO[bytes], columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write CSV to a binary stream, which stays open."""
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    yield writer
+    write_csv(text, columns, rows)
     text.detach()
 
 

@@ -108,6 +108,7 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     module.trained = trained_patients(config, data, before, resumed=start is not None)
     began |= validated_on_known(data, before)
     _refuse_lesionless(data.record)
+    _tell_of_no_validation(config, trainer)
     if note := unused_split_column(data.all_cases, config.data.split):
         tell(f"note: {note}")
     with ExitStack() as stack:
@@ -222,6 +223,22 @@ def _refuse_lesionless(record: dict[str, Any]) -> None:
             f"note: none of the {splits['val']['cases']} validation cases has a lesion; what needs "
             "one is not measured, and best.ckpt is the newest"
         )
+
+
+def _tell_of_no_validation(config: TrainConfig, trainer: pl.Trainer) -> None:
+    """Say so where the validation set is never looked at."""
+    settings, epochs = config.trainer, trainer.max_epochs or 0
+    if settings.limit_val_batches == 0:
+        why = f"trainer.limit_val_batches={settings.limit_val_batches}"
+    elif settings.check_val_every_n_epoch > epochs:
+        every = settings.check_val_every_n_epoch
+        why = f"trainer.check_val_every_n_epoch={every} is beyond the last epoch ({epochs})"
+    else:
+        return
+    tell(
+        f"note: {why}: nothing is measured, the threshold stays what it is (0.5 in a new run), no "
+        "best.ckpt is chosen, and last.ckpt is the result"
+    )
 
 
 def _keep_traceback(folder: RunFolder, rank: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnseg.files import write_text
+from attnseg.files import as_written, csv_text, write_text
 
 Row = dict[str, str]
 _FIRST = ("epoch", "phase", "step")
@@ -47,12 +47,12 @@ def inspect_ledger(path: Path) -> Ledger:
     rows: list[Row] = []
     broken: list[int] = []
     try:
-        columns = next(reader, [])
+        columns = [as_written(name) for name in next(reader, [])]
         if "epoch" not in columns:
             return Ledger([], f"{path}: is not a ledger (it has no column 'epoch')")
         whole = text.count("\n")  # a last line without its end may lack digits
         for cells in reader:
-            row = dict(zip(columns, cells, strict=False))
+            row = dict(zip(columns, map(as_written, cells), strict=False))
             sound = len(cells) == len(columns) and all(map(_sound, row, row.values()))
             if sound and reader.line_num <= whole:
                 rows.append(row)
@@ -100,11 +100,7 @@ def write_row(
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write a ledger anew."""
     columns = sorted({key for each in rows for key in each}, key=_order)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, buffer.getvalue())
+    write_text(path, csv_text(columns, rows))
 
 
 def lost_epochs(rows: Sequence[Row], known: Sequence[Row]) -> list[str]:

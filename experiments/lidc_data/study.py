@@ -9,8 +9,6 @@ Writes results.csv and figures into the output folder (default: beside this file
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,7 +25,7 @@ from attnseg.commands.compose import compose_checked  # noqa: E402
 from attnseg.config import AnyData, DataCommandConfig  # noqa: E402
 from attnseg.data.readers import build_source, sound_cases  # noqa: E402
 from attnseg.errors import DataError, UserError  # noqa: E402
-from attnseg.files import write_text  # noqa: E402
+from attnseg.files import csv_text, write_text  # noqa: E402
 from experiments.lidc_data import appearance, defects, figures, floors, tables  # noqa: E402
 from experiments.lidc_data.cases import (  # noqa: E402
     Studied,
@@ -138,11 +136,7 @@ def _row(line: Line) -> dict[str, Any]:
 def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     listed = list(rows)
     columns = list(dict.fromkeys(name for row in listed for name in row))
-    table = io.StringIO()
-    writer = csv.DictWriter(table, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(listed)
-    write_text(path, table.getvalue())
+    write_text(path, csv_text(columns, listed))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,9 +11,7 @@ Everything wrong with the source is told at once, and then nothing is listed in 
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 import shutil
@@ -34,7 +32,7 @@ from attnseg.data.readers.manifest_rows import NEEDED, NO_LESION, OPTIONAL
 from attnseg.data.readers.manifest_rows import UNLABELLED as NO_MASK
 from attnseg.data.splits import SPLIT_NAMES, make_splits
 from attnseg.errors import ConfigError, DataError, UserError
-from attnseg.files import make_folder, remove_temporaries, write_json, write_text
+from attnseg.files import csv_text, make_folder, remove_temporaries, write_json, write_text
 
 CARD = "DATA_CARD.json"
 _PARTS = (IMAGES, MASKS, UNLABELLED)
@@ -209,9 +207,9 @@ def _publish(
     """Write what lists the files, the manifest last."""
     files = {name: digest for _, built, _ in rows for name, digest in built.sha256.items()}
     _remove_leftovers(out, set(files))
-    manifest = _table((*NEEDED, *OPTIONAL), [_row(*row) for row in rows])
+    manifest = csv_text((*NEEDED, *OPTIONAL), [_row(*row) for row in rows])
     patients = sorted({(case.patient_id, split) for case, _, split in rows})
-    splits = _table(("patient", "split"), [list(pair) for pair in patients])
+    splits = csv_text(("patient", "split"), [list(pair) for pair in patients])
     for name, text in (("manifest.csv", manifest), ("splits.csv", splits)):
         files[name] = hashlib.sha256(text.encode()).hexdigest()
     card = make_card(
@@ -236,14 +234,6 @@ def _row(case: Case, built: Built, split: str) -> list[str]:
     images = [built.files.get(role, "") for role in ("xray", "drr")]
     told = [case.pairing or "", case.mask_kind or "", case.reader or ""]
     return [case.case_id, case.patient_id, *images, mask, spacing, split, *told]
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue()
 
 
 def _remove_leftovers(out: Path, listed: set[str]) -> None:

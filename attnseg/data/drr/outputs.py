@@ -12,10 +12,8 @@ out/<case>/case.json                 what the case was made of, and with
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -34,7 +32,7 @@ from attnseg.data.drr.views import Projection
 from attnseg.data.drr.volume import Array, Volume
 from attnseg.data.images import write_image
 from attnseg.errors import ConfigError
-from attnseg.files import make_folder, replace_folder, write_json, write_text
+from attnseg.files import csv_text, make_folder, replace_folder, write_json, write_text
 
 PROJECTOR_VERSION = 1
 """To be raised with every change of what a configuration gives: done cases are then redone."""
@@ -162,11 +160,7 @@ def _mask_images(
 
 def write_manifest(out: Path, rows: Sequence[dict[str, str]]) -> Path:
     """The table that `data=manifest` reads; paths are relative to it."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(out / "manifest.csv", text.getvalue())
+    write_text(out / "manifest.csv", csv_text(COLUMNS, rows))
     return out / "manifest.csv"
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from attnseg.files import csv_text
 from attnseg.metrics.definitions import lower_is_better
 from attnseg.reports.compare.pairing import Comparison
 from attnseg.reports.compare.study import ComparedRun, Group, Study
@@ -134,11 +133,7 @@ def pairs_csv(comparisons: Sequence[Comparison]) -> str:
 
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     """Dicts with the same keys as CSV."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    return csv_text(list(rows[0]), rows)
 
 
 def to_markdown(table: Table) -> str:

@@ -41,7 +41,8 @@ def shortened(name: str) -> str:
     """A name that a file system takes; what is cut off gives way to a hash of the whole."""
     if len(name.encode()) <= _LONGEST:
         return name
-    return f"{name[: _LONGEST - 9].rstrip(' .,')}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    kept = name.encode()[: _LONGEST - 9].decode(errors="ignore")
+    return f"{kept.rstrip(' .,')}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def safe(text: str) -> str:

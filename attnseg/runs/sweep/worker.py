@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from attnseg.config import TrainConfig, validate
-from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, UserError
+from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, UserError, wrong_path
 from attnseg.files import write_json, write_text
 from attnseg.runs.folder import RunFolder, now
 from attnseg.runs.identity import run_identity, run_name
@@ -90,7 +90,7 @@ def run_job(config: TrainConfig, folder: RunFolder) -> int:
         _settle(config, folder, INTERRUPTED, "stopped at once")
         return INTERRUPTED
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = wrong_path(error) or f"{type(error).__name__}: {error}"
         _settle(config, folder, FAILED, reason, traceback.format_exc())
         return FAILED
     if code:

@@ -37,3 +37,4 @@ def test_a_long_name_is_cut_and_stays_itself() -> None:
     assert one != two
     assert len(one) <= 150
     assert shortened("short") == "short"
+    assert len(shortened("患者" * 50).encode()) <= 150
