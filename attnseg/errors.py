@@ -71,6 +71,21 @@ class NonFiniteError(RuntimeError):
     """A loss, an output or a weight became NaN or infinite (not a user's mistake: exit code 1)."""
 
 
+class FolderLostError(OSError):
+    """A run folder was deleted, moved or replaced while a run trained in it (exit code 1)."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+
+    def __str__(self) -> str:
+        """One line: the folder, and what to do."""
+        return (
+            f"{self.args[0]} was deleted, moved or taken by another process while this run trained "
+            "in it: stopped, and nothing more was written there. Put the folder back to go on "
+            "from its last checkpoint; without it the same command begins anew"
+        )
+
+
 class WriteError(OSError):
     """A file could not be written (exit code 1): the disk is full, say. The old one is intact."""
 

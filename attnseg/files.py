@@ -8,12 +8,40 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from attnseg.errors import ConfigError, WriteError
+
+_WATCHED: dict[Path, Callable[[], None]] = {}
+
+
+@contextmanager
+def watched(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Ask `check` before every write of this process into a folder.
+
+    A folder that was deleted would be made anew by the next write, as half of what it was.
+    """
+    place = folder.absolute()
+    _WATCHED[place] = check
+    try:
+        yield
+    finally:
+        _WATCHED.pop(place, None)
+
+
+def may_write(path: Path) -> None:
+    """Ask for the watched folders that a path is in.
+
+    Raises:
+        FolderLostError: one of them is not what it was.
+    """
+    place = path.absolute()
+    for folder, check in list(_WATCHED.items()):
+        if folder == place or folder in place.parents:
+            check()
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -24,7 +52,9 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
     Raises:
         WriteError: the disk is full, or the place cannot be written to; the target is as it was.
+        FolderLostError: it is in a watched folder that is gone.
     """
+    may_write(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,8 +78,9 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def remove_temporaries(folder: Path) -> None:
     """Remove what a killed process left half written; nobody else may be writing there."""
     for path in folder.glob(".*.tmp"):
-        with suppress(OSError):
-            path.unlink()
+        if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def _flush_folder(folder: Path) -> None:

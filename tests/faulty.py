@@ -3,14 +3,15 @@
 ATTNSEG_FAULT is JSON: {"what": ..., "step": n, "rank": r, "once": path of a marker file}. `what`:
 kill (SIGKILL after a step), kill_launcher, stop (SIGTERM to itself), stop_launcher,
 kill_while_writing (half of last.ckpt is on the disk), kill_after_ledger (the row is written, the
-checkpoint is not), nan_validation (in one case). With `once` it happens to the first process that
-gets there, so that a restart goes on.
+checkpoint is not), nan_validation (in one case), lose (`folder` is deleted). With `once` it happens
+to the first process that gets there, so that a restart goes on.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -105,6 +106,8 @@ def main() -> int:
             while_writing()
         case "kill_after_ledger":
             after_ledger()
+        case "lose":
+            after_step(lambda: shutil.rmtree(FAULT["folder"]))
         case "nan_validation":
             nan_in_validation()
     return worker(Path(sys.argv[1]))

@@ -11,6 +11,7 @@ from attnseg.callbacks.distributed import EvenValidation
 from attnseg.callbacks.early_stopping import PhaseEarlyStopping
 from attnseg.callbacks.interruption import Interruption, StopRequest
 from attnseg.callbacks.ledger import LedgerWriter
+from attnseg.callbacks.lost_folder import LostFolder
 from attnseg.callbacks.non_finite import StopOnNonFinite
 from attnseg.callbacks.overlays import Overlays
 from attnseg.callbacks.phase_switching import PhaseSwitching
@@ -32,7 +33,7 @@ def build_callbacks(config: TrainConfig, folder: RunFolder, stop: StopRequest) -
     if settings.ema.enabled:
         # Buffers are counters and statistics: the newest are right, an average of them is not.
         callbacks.append(EMAWeightAveraging(decay=settings.ema.decay, use_buffers=False))
-    callbacks += [EvenValidation(), PhaseSwitching(config)]
+    callbacks += [EvenValidation(), LostFolder(folder), PhaseSwitching(config)]
     callbacks.append(StopOnNonFinite(losses=settings.stop_on_non_finite))
     metrics = AlignmentMetricsCallback(settings.train_metrics_every_n_steps)
     callbacks += [

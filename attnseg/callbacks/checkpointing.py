@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from attnseg.callbacks.interruption import between_steps
+from attnseg.callbacks.lost_folder import refuse_lost
 from attnseg.callbacks.monitoring import better, monitored
 from attnseg.config import CheckpointConfig
 from attnseg.runs.folder import RunFolder
@@ -34,7 +35,16 @@ class Checkpointing(pl.callbacks.Checkpoint):
         if every is None or not between_steps(trainer, batch_idx):
             return
         if trainer.global_step % every == 0:
-            trainer.save_checkpoint(self.folder.last)
+            self.save_last(trainer)
+
+    def save_last(self, trainer: pl.Trainer) -> None:
+        """Save mid-epoch, on all ranks.
+
+        Raises:
+            FolderLostError: the folder is gone.
+        """
+        refuse_lost(trainer, self.folder)
+        trainer.save_checkpoint(self.folder.last)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Save what the epoch gave: the best first, so that last.ckpt knows of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,6 +11,7 @@ from attnseg.callbacks.alignment_metrics import AlignmentMetricsCallback
 from attnseg.callbacks.interruption import Interrupted
 from attnseg.callbacks.monitoring import better, monitored
 from attnseg.config import LoggerConfig
+from attnseg.errors import FolderLostError
 from attnseg.loggers.described import described
 from attnseg.loggers.media import append_step, cases_csv, steps_file, write_cases
 from attnseg.metrics.segmentation import THRESHOLDS, SegmentationMetrics
@@ -53,7 +55,8 @@ class Tracking(pl.Callback):
         terms = pl_module.last_step.terms.items()
         values = {f"step/loss/{name}": float(value) for name, value in terms}
         if self.settings.wandb:
-            append_step(steps_file(self.folder), step, values)
+            with suppress(FolderLostError):  # all ranks stop together when the epoch ends
+                append_step(steps_file(self.folder), step, values)
         for logger in trainer.loggers:
             logger.log_metrics(values, step=step)
 

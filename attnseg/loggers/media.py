@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attnseg.files import csv_text, read_csv, write_atomically, write_text
+from attnseg.files import csv_text, may_write, read_csv, write_atomically, write_text
 from attnseg.reports.overlays import OverlayCase
 from attnseg.reports.style import HEAT
 from attnseg.runs.folder import RunFolder
@@ -162,6 +162,7 @@ def steps_file(folder: RunFolder) -> Path:
 
 def append_step(path: Path, step: int, values: Mapping[str, float]) -> None:
     """Add the losses of one step; a line that a kill cuts in half is skipped by the reader."""
+    may_write(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     finite = {key: value for key, value in values.items() if math.isfinite(value)}
     with path.open("a") as stream:

@@ -26,11 +26,12 @@ from attnseg.errors import (
     INTERRUPTED,
     ConfigError,
     DataError,
+    FolderLostError,
     NonFiniteError,
     UserError,
     WriteError,
 )
-from attnseg.files import make_folder
+from attnseg.files import make_folder, may_write, write_text
 from attnseg.loggers import close
 from attnseg.memory import reuse_freed_memory
 from attnseg.module import AttnSegModule
@@ -150,6 +151,7 @@ def _fit(
     run = module.config.run
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+        may_write(folder.path)
     except Interrupted as request:
         _end(folder, "interrupted", reason=str(request))
         tell(f"{request}\nthe same command goes on from there: {folder.path}")
@@ -167,6 +169,10 @@ def _fit(
     except NonFiniteError as error:  # on all ranks at once
         if trainer.is_global_zero:
             _fail(folder, f"{error}. {saved_so_far(folder)} {_AGAINST_DIVERGENCE}")
+        return FAILED
+    except FolderLostError as error:  # on all ranks at once; nothing can be noted
+        if trainer.is_global_zero:
+            print(f"attnseg train: {error}", file=sys.stderr)
         return FAILED
     except OSError as error:  # a full disk, say: no fault of the code
         _fail(folder, str(error))
@@ -244,7 +250,7 @@ def _tell_of_no_validation(config: TrainConfig, trainer: pl.Trainer) -> None:
 def _keep_traceback(folder: RunFolder, rank: int) -> None:
     name = f"traceback-rank{rank}.txt" if rank else "traceback.txt"
     with suppress(OSError):
-        (folder.path / name).write_text(traceback.format_exc())
+        write_text(folder.path / name, traceback.format_exc())
 
 
 @rank_zero_only

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -18,7 +17,8 @@ from typing import Any
 
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import ConfigError
-from attnseg.files import remove_temporaries, write_json, write_text
+from attnseg.files import remove_temporaries, watched, write_json, write_text
+from attnseg.runs.hold import held, is_held
 from attnseg.runs.identity import defining_part, differences, run_identity, run_name
 
 
@@ -62,41 +62,20 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Keep other processes from training in this folder; a killed one lets go by itself.
 
-        The lock is the system's, on a file that stays: were it removed, a process that had
-        opened the old one and a process that made a new one could both hold it. What a killed
-        process left half written is removed.
+        What a killed process left half written is removed. Until the end, no write of this
+        process makes the folder anew where it was deleted.
 
         Raises:
             ConfigError: another process is training in it.
         """
-        with (self.path / ".lock").open("a+") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                stream.seek(0)
-                raise ConfigError(
-                    f"{self.path}: another process is training this run ({stream.read().strip()})"
-                    "; wait for it, or choose another run.dir"
-                ) from None
-            except OSError:  # a file system without locks
-                pass
-            stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {socket.gethostname()}")
-            stream.flush()
+        with held(self.path) as hold, watched(self.path, hold.check):
             for folder in (self.path, self.last.parent, self.report):
                 remove_temporaries(folder)
             yield
 
     def is_held(self) -> bool:
         """Whether a process is training in the folder right now (`held`)."""
-        try:
-            with (self.path / ".lock").open("r") as stream:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # no lock file, or a file system without locks
-            return False
-        return False
+        return is_held(self.path)
 
     def write_config(self, config: TrainConfig) -> None:
         """Write config.yaml."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from attnseg.config import TrainConfig, validate
-from attnseg.errors import FAILED, USER_MISTAKE, ConfigError, UserError
+from attnseg.errors import FAILED, USER_MISTAKE, ConfigError, FolderLostError, UserError
 from attnseg.files import make_folder, write_text
 from attnseg.runs.folder import RunFolder, folder_of
 from attnseg.runs.group import FELL, die_with_launcher, first_of_group, group, run_group
@@ -54,6 +54,9 @@ def launch(config: TrainConfig) -> int:
     folder = folder_of(config)
     make_folder(folder.path, "run.dir" if config.run.dir else "run.root")
     for attempt in range(config.run.max_restarts + 1):
+        if attempt and not folder.path.is_dir():
+            print(f"attnseg train: {FolderLostError(folder.path)}", file=sys.stderr)
+            return FAILED
         if attempt:
             print(f"a process was killed; restart {attempt} from the last checkpoint", flush=True)
             config = config.model_copy(update={"resume": "auto"})

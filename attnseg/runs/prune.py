@@ -13,6 +13,7 @@ from typing import Literal
 
 from attnseg.errors import ConfigError
 from attnseg.metrics.definitions import lower_is_better
+from attnseg.runs.hold import alone
 from attnseg.runs.records import RunRecord
 
 What = Literal["run", "checkpoints", "last", "pictures"]
@@ -94,7 +95,7 @@ def remove(doomed: Doomed) -> str:
     if why:
         return f"{doomed.run.path}: left alone, {why}"
     try:
-        with doomed.run.folder.held():
+        with alone(doomed.run.path):
             for path in doomed.paths:
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)

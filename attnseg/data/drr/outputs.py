@@ -175,10 +175,16 @@ def output_folder(out: Path) -> Iterator[Path]:
     with (out / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise ConfigError(
                 f"out={out}: another `attnseg drr` is writing there; wait for it, or choose another"
             ) from None
+        except OSError as error:
+            print(
+                f"note: out={out} is on a file system without locks ({error.strerror}); let no "
+                "other `attnseg drr` write there",
+                flush=True,
+            )
         for path in out.iterdir():
             if path.name.startswith(_TEMPORARY):
                 shutil.rmtree(path, ignore_errors=True)

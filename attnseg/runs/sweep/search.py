@@ -233,7 +233,13 @@ class Search:
         """One worker at a time asks; the others wait for the moment that takes."""
         make_folder(self.folder, "run.root")
         with (self.folder / "trials" / ".ask.lock").open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            except OSError as error:
+                raise ConfigError(
+                    f"{self.folder} is on a file system without locks ({error.strerror}), by which "
+                    "the workers of a search know of one another: choose another run.root"
+                ) from None
             yield
 
     def _lock(self, number: int, *, make: bool) -> IO[str] | None:

@@ -93,7 +93,7 @@ def run_job(config: TrainConfig, folder: RunFolder) -> int:
         reason = wrong_path(error) or f"{type(error).__name__}: {error}"
         _settle(config, folder, FAILED, reason, traceback.format_exc())
         return FAILED
-    if code:
+    if code and folder.path.is_dir():  # else it was deleted meanwhile
         _settle(config, folder, code, f"its process ended with exit code {code}")
     return code
 
