@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,6 +92,31 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file begins as a zip; those of torch before 1.6 do not, and hold no checksums."""
+    with path.open("rb") as stream:
+        return stream.read(2) == b"PK"
+
+
+def damage_of_zip(path: Path) -> str | None:
+    """What is wrong with a zip archive, by the checksum of each of its entries; None: it is whole.
+
+    torch keeps its files in this form and reads them without looking at the checksums. The whole
+    file is read, in memory that does not grow with it.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zipfile, zlib and struct raise many kinds
+        return next(iter(str(error).splitlines()), type(error).__name__)
+    return None if broken is None else f"the checksum of {broken} in it is wrong"
 
 
 def make_folder(folder: Path, key: str) -> None:

@@ -24,6 +24,7 @@ OVERRIDES = (
     ("split=test", "all | train | val | test (default val)"),
     ("output_dir=OUT", "default: compare/ beside the runs"),
     ("evaluate=never", "do not measure what `attnseg evaluate` has not"),
+    ("trust=[mylab]", "networks of your own packages, which a run may name then"),
     ("n_cases=6 cases=[ID,...]", "how many cases side by side, or which"),
     ("metrics=[dice_positive,attention_gt_overlap]", "of the tables and the paired differences"),
     ("heatmap=[schedule,attention] metric=NAME", "which keys and metric the heat map shows"),

@@ -92,6 +92,7 @@ def _job(record: RunRecord, config: CompareConfig) -> Job:
         assignment("output_dir", str(folder)),
         f"split={config.split}",
         f"accelerator={config.accelerator}",
+        f"trust=[{','.join(config.trust)}]",
         "n_pictures=0",
     ]
     if config.batch_size:

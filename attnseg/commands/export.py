@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OVERRIDES = (
     ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt or pretrained"),
     ("output=FILE.safetensors", "default: <run folder>/export/<run name>.safetensors"),
+    ("trust=[mylab]", "networks of your own packages, which a checkpoint may name then"),
     ("format=exported_program", "a graph for torch without attnseg (.pt2), checked"),
     ("format=onnx", "a graph for ONNX runtimes (.onnx), checked; needs attnseg[onnx]"),
     ("checkpoint=[A,B,C]", "an ensemble in one file"),
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     from attnseg.runs.checkpoints import load_checkpoints, without_paths
     from attnseg.runs.identity import run_name
 
-    members = load_checkpoints(config.checkpoint)
+    members = load_checkpoints(config.checkpoint, trust=config.trust)
     if config.member is not None:
         if config.member >= len(members):
             which = f"are 0 to {len(members) - 1}" if len(members) > 1 else "is 0 alone"

@@ -11,6 +11,7 @@ from attnseg.paths import conf_dir
 CHECKPOINT_OVERRIDES = (
     ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt, a .safetensors or pretrained"),
     ("checkpoint=[A,B,C]", "an ensemble: the mean of their maps, on the grid of the first"),
+    ("trust=[mylab]", "networks of your own packages, which a checkpoint may name then"),
 )
 """Of the commands that run a trained model."""
 

@@ -68,7 +68,7 @@ def prepare(command: str, arguments: Sequence[str]) -> Job:
     from attnseg.prediction.predictor import grid_of
     from attnseg.runs.checkpoints import load_checkpoints
 
-    members = load_checkpoints(config.checkpoint)
+    members = load_checkpoints(config.checkpoint, trust=config.trust)
     checkpoint = members[0]
     trained_on = checkpoint.config.data.model_dump(mode="json") | {"size": grid_of(members)}
     data = merge_data(trained_on, given, arguments)

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     from attnseg.prediction.session import settings_of
     from attnseg.runs.checkpoints import load_checkpoints
 
-    members = load_checkpoints(config.checkpoint)
+    members = load_checkpoints(config.checkpoint, trust=config.trust)
     predictor = predictor_of(members, PassOptions(config.tta, config.mc_dropout, config.seed))
     device = ready_device(config.accelerator)
     out = Path(config.out)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -14,6 +14,24 @@ Channels = Annotated[list[Positive], Field(min_length=2, max_length=5)]  # strid
 WeightName = Literal["segmentation", "attention", "alignment"]
 GroupName = Literal["attention", "head", "backbone"]
 Norm = Literal["group", "batch", "instance"]
+
+
+def _one_or_more(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _dotted(names: list[str]) -> list[str]:
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"'{name}' is no package; give names such as [mylab,mylab.networks]")
+    return names
+
+
+# Packages whose classes a file may name (attnseg.trust). Never written to a file: it would be a
+# grant that whoever changes the file could give.
+Trust = Annotated[
+    list[str], BeforeValidator(_one_or_more), AfterValidator(_dotted), Field(exclude=True)
+]
 
 
 class Section(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from attnseg.config.base import Fraction, Positive, Section
+from attnseg.config.base import Fraction, Positive, Section, Trust
 from attnseg.config.data import AnyData
 
 SplitName = Literal["all", "train", "val", "test"]
@@ -47,6 +47,7 @@ class EvaluateConfig(Section):
     """`attnseg evaluate`: data is the checkpoint's own where it is null."""
 
     checkpoint: Checkpoint
+    trust: Trust = []
     data: AnyData | None = None
     split: SplitName = "val"
     output_dir: str | None = None  # null: <run folder>/evaluate/<split>
@@ -107,6 +108,7 @@ class CompareConfig(Section):
     """`attnseg compare`: runs are the words without a key."""
 
     runs: Annotated[list[str], Field(min_length=1)]
+    trust: Trust = []
     baseline: str | None = None  # null: the first run's configuration
     split: SplitName = "val"
     output_dir: str | None = None  # null: compare/ beside the runs
@@ -158,6 +160,7 @@ class ExportConfig(Section):
     """`attnseg export`."""
 
     checkpoint: Checkpoint
+    trust: Trust = []
     output: str | None = None  # null: <run folder>/export/<run name>.<the format's ending>
     format: Literal["safetensors", "exported_program", "onnx"] = "safetensors"
     member: Annotated[int, Field(ge=0)] | None = None  # of an ensemble; null: all
@@ -172,6 +175,7 @@ class PredictConfig(Section):
     """`attnseg predict`: images to findings."""
 
     checkpoint: Checkpoint
+    trust: Trust = []
     images: str | Annotated[list[str], Field(min_length=1)]  # files, folders, globs
     drr: str | Annotated[list[str], Field(min_length=1)] | None = None
     out: str

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from attnseg.config.base import Beta, Fraction, GroupName, NonNegative, Positive, Section
+from attnseg.config.base import Beta, Fraction, GroupName, NonNegative, Positive, Section, Trust
 from attnseg.config.data import AnyData
 from attnseg.config.model import AnyModel, AttentionConfig
 from attnseg.config.objective import LossConfig, ScheduleConfig
@@ -195,6 +195,7 @@ class TrainConfig(Section):
     warmstart: str | None = None  # begin with these weights
     origin: str | None = None  # digest of what fork or warmstart names; the run fills it in
     keep_ids: bool = False  # record trained-on patients by their ids, not by salted hashes
+    trust: Trust = []
     data: AnyData
     model: AnyModel
     attention: AttentionConfig

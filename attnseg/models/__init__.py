@@ -23,7 +23,8 @@ def build_model(
         model: which network.
         attention: which attention mechanism.
         load_weights: False builds the same architecture without reading the file in
-            `encoder.weights`, for a network that a checkpoint will fill.
+            `encoder.weights`, or what a network of MONAI's would load, for a network that a
+            checkpoint will fill.
 
     Raises:
         ConfigError: the configs do not fit together, or name a network that cannot be built.
@@ -45,7 +46,7 @@ def build_model(
         )
     from attnseg.models.monai_control import MonaiControl
 
-    return MonaiControl(model)
+    return MonaiControl(model, load_weights=load_weights)
 
 
 __all__ = ["build_model"]

@@ -15,6 +15,7 @@ from attnseg.config import MonaiModelConfig
 from attnseg.errors import ConfigError
 from attnseg.hidden import without_mlflow
 from attnseg.models.output import DualPathwayOutput, Group, SegmentationModel, check_input
+from attnseg.trust import without_initial_weights
 
 _PROBE_SIZE = 64
 
@@ -30,6 +31,8 @@ class MonaiControl(SegmentationModel):
 
     Args:
         config: `network` as `{_target_: package.module.Class, **arguments}`, and `inputs`.
+        load_weights: False makes the network without initial weights that its arguments name,
+            and downloads none.
 
     Raises:
         ConfigError: the class cannot be imported, does not take the arguments, or does not
@@ -39,10 +42,10 @@ class MonaiControl(SegmentationModel):
     group_of_child: ClassVar[dict[str, Group]] = {"network": "head"}
     has_attention = False
 
-    def __init__(self, config: MonaiModelConfig) -> None:
+    def __init__(self, config: MonaiModelConfig, *, load_weights: bool = True) -> None:
         super().__init__()
         self.inputs = config.inputs
-        self.network = instantiate(config.network)
+        self.network = instantiate(config.network, load_weights=load_weights)
         self._probe(config)
 
     def forward(self, xray: Tensor, drr: Tensor) -> DualPathwayOutput:
@@ -88,8 +91,10 @@ class MonaiControl(SegmentationModel):
         return 2 if self.inputs == "both" else 1
 
 
-def instantiate(network: Mapping[str, Any]) -> nn.Module:
+def instantiate(network: Mapping[str, Any], *, load_weights: bool = True) -> nn.Module:
     """Make the module that `{_target_: dotted path, **keyword arguments}` names.
+
+    What a file names has passed `attnseg.trust` before.
 
     Raises:
         ConfigError: nothing importable there, arguments that it does not take (with the nearest
@@ -100,6 +105,8 @@ def instantiate(network: Mapping[str, Any]) -> nn.Module:
     if not isinstance(target, str):
         raise ConfigError("model.network._target_: needed, e.g. monai.networks.nets.UNet")
     factory = _import(target)
+    if not load_weights:
+        arguments = without_initial_weights(arguments, _defaults(factory))
     _check_arguments(target, factory, arguments)
     try:
         module = factory(**arguments)
@@ -126,6 +133,14 @@ def _import(target: str) -> Callable[..., Any]:
         raise ConfigError(f"model.network._target_: {module_name} has no '{name}'{hint}")
     made: Callable[..., Any] = factory
     return made
+
+
+def _defaults(factory: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        parameters = inspect.signature(factory).parameters.items()
+    except ValueError:  # some built-in types have none
+        return {}
+    return {name: p.default for name, p in parameters if p.default is not p.empty}
 
 
 def _check_arguments(

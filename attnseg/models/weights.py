@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from attnseg.errors import CheckpointError
+from attnseg.files import damage_of_zip, is_zip
 
 TORCHXRAYVISION_PATHOLOGIES = (
     "Atelectasis",
@@ -159,6 +160,8 @@ def _imagenet_file(network: str) -> Path:
 def _tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"weights: there is no file {path}")
+    if is_zip(path) and (damage := damage_of_zip(path)) is not None:
+        raise CheckpointError(f"weights: {path} is damaged ({damage}); fetch it once more")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from attnseg import __version__
 from attnseg.config import PredictConfig
 from attnseg.data.radiograph import Window
@@ -24,6 +22,7 @@ from attnseg.prediction.grid import Canvas
 from attnseg.prediction.inputs import Item
 from attnseg.prediction.predictor import grid_of
 from attnseg.prediction.summary import CASES
+from attnseg.runs.archive import digest_of_weights
 from attnseg.runs.checkpoints import LoadedCheckpoint
 
 _MOST_PIXELS = 64_000_000  # of the images that wait for one batch
@@ -57,7 +56,7 @@ def settings_of(
     what = json.dumps([__version__, options, threshold, window], sort_keys=True)
     digest = hashlib.sha256(what.encode())
     for member in members:
-        digest.update(digest_of_weights(member).encode())
+        digest.update(digest_of_weights(member.weights).encode())
     return Settings(
         config=config,
         size=grid_of(members),
@@ -75,15 +74,6 @@ def window_of(config: PredictConfig, members: Sequence[LoadedCheckpoint]) -> Win
         return config.window
     source = members[0].data_record.get("source", {})
     return "none" if isinstance(source, dict) and source.get("n_dicom") else "header"
-
-
-def digest_of_weights(member: LoadedCheckpoint) -> str:
-    """SHA-256 of a checkpoint's tensors, wherever its file lies."""
-    digest = hashlib.sha256()
-    for name, value in sorted(member.weights.items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def case_key(item: Item, settings: Settings) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from attnseg.errors import CheckpointError
 from attnseg.files import write_atomically
 
 KEY = "attnseg"  # where files keep what is ours: config, identity, threshold, data record
+DIGEST = "attnseg.sha256"  # of the record, and of the tensors; files of older versions have none
 _MEMBERS = "members"  # of an ensemble: the records; the tensors of the k-th begin with "k."
 
 Model = tuple[dict[str, Any], dict[str, Tensor]]  # a record and weights
@@ -37,7 +39,11 @@ def write_archive(path: Path, models: Sequence[Model], *, half: bool = False) ->
         for index, (_, weights) in enumerate(models)
         for name, value in weights.items()
     }
-    blob = save(tensors, metadata={KEY: json.dumps(record)})
+    text = json.dumps(record)
+    blob = save(
+        tensors,
+        metadata={KEY: text, DIGEST: f"{_digest_of_text(text)} {_digest_of_tensors(tensors)}"},
+    )
     write_atomically(path, lambda stream: stream.write(blob))
 
 
@@ -55,7 +61,7 @@ def read_archive(path: Path) -> list[Model]:
     """Record and weights of each model, in single precision.
 
     Raises:
-        CheckpointError: no safetensors, or not written by attnseg.
+        CheckpointError: no safetensors, not written by attnseg, or damaged since.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -66,6 +72,7 @@ def read_archive(path: Path) -> list[Model]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from None
     record, members = _records(path, metadata)
+    _refuse_damaged(path, metadata, 1, _digest_of_tensors(tensors))
     tensors = {name: v.float() if v.dtype == torch.float16 else v for name, v in tensors.items()}
     if not members:
         return [(record, tensors)]
@@ -95,13 +102,41 @@ def _records(path: Path, metadata: dict[str, str]) -> tuple[dict[str, Any], list
     """The record, and those of an ensemble's members."""
     if KEY not in metadata:
         raise CheckpointError(f"{path}: not exported by attnseg (its metadata has no '{KEY}')")
+    _refuse_damaged(path, metadata, 0, _digest_of_text(metadata[KEY]))
     try:
         record = dict(json.loads(metadata[KEY]))
         return record, [dict(one) for one in record.get(_MEMBERS, [])]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its '{KEY}' metadata cannot be read: {error}") from None
 
 
 def _of_member(index: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     prefix = f"{index}."
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _refuse_damaged(path: Path, metadata: Mapping[str, str], which: int, digest: str) -> None:
+    """Refuse a file whose record (0) or tensors (1) are not those that were written."""
+    if DIGEST in metadata and metadata[DIGEST].split(" ")[which:][:1] != [digest]:
+        raise CheckpointError(
+            f"{path}: is damaged, it does not hold what was exported (its SHA-256 is another); "
+            "copy or export it once more"
+        )
+
+
+def _digest_of_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    shapes = [f"{name} {v.dtype} {list(v.shape)}" for name, v in sorted(tensors.items())]
+    return _digest_of_text("\n".join([*shapes, digest_of_weights(tensors)]))
+
+
+def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names and values, wherever the tensors lie."""
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

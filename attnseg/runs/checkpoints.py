@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import CheckpointError, ConfigError
-from attnseg.files import write_atomically, write_text
+from attnseg.files import damage_of_zip, is_zip, write_atomically, write_text
 from attnseg.finite import broken_tensors, some
 from attnseg.pretrained import means_pretrained, pretrained_file
 from attnseg.runs.archive import KEY, archive_records, read_archive, write_archive
@@ -24,6 +25,7 @@ from attnseg.runs.identity import without_free
 from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.patients import TrainedPatients
 from attnseg.runs.preflight import no_such_checkpoint
+from attnseg.trust import refuse_untrusted
 
 ENSEMBLE_FILE = "ensemble.txt"  # in a folder: its members, one path a line
 _WEIGHTS = "model."
@@ -44,7 +46,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Load tensors and plain types only, whatever the caller asked for."""
-        return read_checkpoint(Path(path))
+        return read_checkpoint(Path(path), "resume")
 
 
 @dataclass(frozen=True)
@@ -93,16 +95,49 @@ def save_checkpoint(content: dict[str, Any], path: Path) -> None:
     write_atomically(path, lambda stream: torch.save(content, stream))
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, key: str = "checkpoint") -> dict[str, Any]:
     """Read a .ckpt with `weights_only=True`: nothing in it is executed.
 
+    Args:
+        path: the file; its checksums are verified.
+        key: the configuration key that named it.
+
     Raises:
-        CheckpointError: unreadable, truncated, or it holds more than tensors and plain types.
+        CheckpointError: damaged, truncated, or it holds more than tensors and plain types; with
+            the newest good checkpoint that is left beside it.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        damage = damage_of_zip(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
+    if damage is not None:
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint, it is none or is damaged ({damage})"
+            + _left_beside(path, key)
+        )
+    return _unpickled(path)
+
+
+def _left_beside(path: Path, key: str) -> str:
+    """A sentence on the newest checkpoint of the run folder that can be used instead."""
+    names = ("best.ckpt", "last.ckpt")
+    if path.name not in names:
+        return ""
+    good: list[tuple[int, int, Path]] = []
+    for other in (path.with_name(name) for name in names if name != path.name):
+        with suppress(CheckpointError, OSError, KeyError, TypeError, ValueError):
+            if damage_of_zip(other) is None:
+                content = _unpickled(other)
+                good.append((int(content["global_step"]), int(content["epoch"]) + 1, other))
+    if not good:
+        return "; no other good checkpoint is left beside it"
+    _, epoch, newest = max(good)
+    return f"; the newest good one that is left is of epoch {epoch}: {key}={newest}"
+
+
+def _unpickled(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # its own advice is to load it nevertheless
         raise CheckpointError(
             f"{path}: refused, it is no checkpoint, or one that holds more than tensors and plain "
@@ -139,9 +174,11 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """
     if path.suffix == ".safetensors":
         return archive_records(path)
+    if not is_zip(path):
+        return []
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # an older format, or a file system that maps no files
+    except Exception:  # a damaged file, or a file system that maps no files
         content = read_checkpoint(path)
     record = content.get(KEY) if isinstance(content, dict) else None
     return [record] if isinstance(record, dict) else []
@@ -186,7 +223,7 @@ def find_checkpoint(spec: str, key: str = "checkpoint") -> Path:
     return path
 
 
-def _members(path: Path) -> list[LoadedCheckpoint]:
+def _members(path: Path, key: str, trust: Sequence[str]) -> list[LoadedCheckpoint]:
     """The model of a file, or those of an ensemble."""
     if path.suffix in (".pt2", ".onnx"):
         raise CheckpointError(
@@ -194,8 +231,8 @@ def _members(path: Path) -> list[LoadedCheckpoint]:
             "that it was exported from"
         )
     if path.suffix == ".safetensors":
-        return [_loaded(path, record, weights) for record, weights in read_archive(path)]
-    content = read_checkpoint(path)
+        return [_loaded(path, record, weights, trust) for record, weights in read_archive(path)]
+    content = read_checkpoint(path, key)
     record, state = content.get(KEY), content.get("state_dict")
     if not isinstance(record, dict) or not isinstance(state, dict):
         raise CheckpointError(
@@ -207,10 +244,13 @@ def _members(path: Path) -> list[LoadedCheckpoint]:
         for name, value in state.items()
         if name.startswith(_WEIGHTS)
     }
-    return [_loaded(path, record | {"epoch": content.get("epoch")}, weights)]
+    return [_loaded(path, record | {"epoch": content.get("epoch")}, weights, trust)]
 
 
-def _loaded(path: Path, record: dict[str, Any], weights: dict[str, Tensor]) -> LoadedCheckpoint:
+def _loaded(
+    path: Path, record: dict[str, Any], weights: dict[str, Tensor], trust: Sequence[str]
+) -> LoadedCheckpoint:
+    refuse_untrusted(record.get("config"), trust, path)
     if broken := broken_tensors(weights):
         raise diverged(path, broken)
     trained = patients_of(path, record)
@@ -233,7 +273,9 @@ def _loaded(path: Path, record: dict[str, Any], weights: dict[str, Tensor]) -> L
         ) from None
 
 
-def load_checkpoints(spec: str | Sequence[str], key: str = "checkpoint") -> list[LoadedCheckpoint]:
+def load_checkpoints(
+    spec: str | Sequence[str], key: str = "checkpoint", *, trust: Sequence[str] = ()
+) -> list[LoadedCheckpoint]:
     """Load one checkpoint, or the members of an ensemble.
 
     Args:
@@ -241,16 +283,17 @@ def load_checkpoints(spec: str | Sequence[str], key: str = "checkpoint") -> list
             such, or a folder whose `ensemble.txt` lists them, one a line (relative paths start
             at the folder; # begins a comment).
         key: the configuration key that named it.
+        trust: packages whose networks it may name, beside attnseg's and MONAI's.
 
     Raises:
-        CheckpointError: a member is not there, unreadable, not made by attnseg, or of another
-            version.
+        CheckpointError: a member is not there, damaged, not made by attnseg, of another version,
+            or names a network of a package that is not trusted.
     """
     given = [spec] if isinstance(spec, str) else list(spec)
     if not given:
         raise CheckpointError(f"{key}=[]: give at least one checkpoint")
     files = [find_checkpoint(one, key) for name in given for one in _listed(name)]
-    return [member for path in files for member in _members(path)]
+    return [member for path in files for member in _members(path, key, trust)]
 
 
 def _listed(spec: str) -> list[str]:

@@ -47,6 +47,7 @@ from attnseg.runs.slurm import requeue_if_asked
 from attnseg.runs.states import has_nothing_left, read_state
 from attnseg.runs.trainer import build_trainer
 from attnseg.schedules import Schedule
+from attnseg.trust import note_on_network
 
 _AGAINST_DIVERGENCE = (
     "Look at these cases (attnseg data check), lower optim.lr, or train in "
@@ -98,6 +99,8 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
         reuse_freed_memory()
     module = AttnSegModule(config)
     before = inherited(config, start, parent)
+    if note := note_on_network(config):
+        tell(f"note: model.network: {note}")
     began = {} if start else _first_weights(config, module)
     if config.trainer.channels_last:
         module.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

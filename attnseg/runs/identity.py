@@ -16,6 +16,7 @@ _FREE: dict[str, tuple[str, ...] | None] = {
     "fork": None,  # a path; what it led to is in `origin`
     "warmstart": None,
     "keep_ids": None,
+    "trust": None,
     "logger": None,
     "launcher": None,
     "sweep": None,

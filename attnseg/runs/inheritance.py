@@ -12,6 +12,7 @@ from attnseg.runs.archive import KEY
 from attnseg.runs.checkpoints import load_checkpoints, patients_of, read_records
 from attnseg.runs.origin import Parent
 from attnseg.runs.patients import TrainedPatients
+from attnseg.trust import trust_of
 
 _SHOWN = 5  # cases that a note names
 _WEIGHTS = (".ckpt", ".pt", ".pth", ".safetensors")
@@ -34,7 +35,9 @@ def inherited(config: TrainConfig, start: Path | None, parent: Parent | None) ->
         return patients_of(parent.path, parent.content[KEY])
     found = _of_weights(config.model.model_dump(mode="json"))
     if config.warmstart is not None:
-        found = found.union(load_checkpoints(config.warmstart, "warmstart")[0].trained)
+        found = found.union(
+            load_checkpoints(config.warmstart, "warmstart", trust=trust_of(config))[0].trained
+        )
     return found
 
 

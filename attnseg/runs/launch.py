@@ -6,12 +6,11 @@ import os
 import sys
 from pathlib import Path
 
-import yaml
-
-from attnseg.config import TrainConfig, validate
+from attnseg.config import TrainConfig
 from attnseg.errors import FAILED, USER_MISTAKE, ConfigError, FolderLostError, UserError
-from attnseg.files import make_folder, write_text
-from attnseg.runs.folder import RunFolder, folder_of
+from attnseg.files import make_folder
+from attnseg.runs.folder import folder_of
+from attnseg.runs.frozen import freeze, thaw
 from attnseg.runs.group import FELL, die_with_launcher, first_of_group, group, run_group
 from attnseg.runs.identity import identified
 from attnseg.runs.preflight import (
@@ -60,7 +59,9 @@ def launch(config: TrainConfig) -> int:
         if attempt:
             print(f"a process was killed; restart {attempt} from the last checkpoint", flush=True)
             config = config.model_copy(update={"resume": "auto"})
-        code = run_group(count, ["-m", WORKER, str(_freeze(config, folder))], config.run.grace_s)
+        frozen = folder.path / "launch.yaml"
+        words = ["-m", WORKER, str(frozen), *freeze(config, frozen)]
+        code = run_group(count, words, config.run.grace_s)
         if code != FELL:
             return code
     folder.try_update_status(state="failed", reason="a process was killed once too often")
@@ -103,11 +104,11 @@ def processes_wanted(config: TrainConfig) -> int:
     return count
 
 
-def worker(frozen: Path) -> int:
-    """One process of a group: train from the frozen configuration."""
+def worker(frozen: Path, digest: str, *trust: str) -> int:
+    """One process of a group: train from the frozen configuration (see `attnseg.runs.frozen`)."""
     die_with_launcher()
     try:
-        return _fit(validate(yaml.safe_load(frozen.read_text()), TrainConfig))
+        return _fit(thaw(frozen, digest, *trust))
     except UserError as error:
         if first_of_group():
             print(f"attnseg train: {error}", file=sys.stderr)
@@ -124,11 +125,5 @@ def _fit(config: TrainConfig) -> int:
     return fit(config)
 
 
-def _freeze(config: TrainConfig, folder: RunFolder) -> Path:
-    frozen = folder.path / "launch.yaml"
-    write_text(frozen, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    return frozen
-
-
 if __name__ == "__main__":
-    sys.exit(worker(Path(sys.argv[1])))
+    sys.exit(worker(Path(sys.argv[1]), *sys.argv[2:]))

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from torch import nn
 
+from attnseg.callbacks.monitoring import tell
 from attnseg.config import TrainConfig
 from attnseg.errors import CheckpointError, ConfigError
 from attnseg.runs.archive import KEY
@@ -39,6 +40,7 @@ from attnseg.runs.resume import (
     training_checkpoint,
 )
 from attnseg.schedules import Schedule
+from attnseg.trust import trust_of
 
 _CONTINUED = ("model", "attention", "optim.betas", "optim.weight_decay", "schedule.adaptive")
 """What the parent's optimizer and weights are made for; a fork cannot change it."""
@@ -97,7 +99,7 @@ def warm_start(config: TrainConfig, model: nn.Module) -> dict[str, Any]:
         CheckpointError: it cannot be read, or no tensor fits.
     """
     assert config.warmstart is not None
-    source, *others = load_checkpoints(config.warmstart, "warmstart")
+    source, *others = load_checkpoints(config.warmstart, "warmstart", trust=trust_of(config))
     ours = model.state_dict()
     fitting = {
         name: value
@@ -143,7 +145,7 @@ def read_parent(config: TrainConfig) -> Parent:
     """
     assert config.fork is not None
     path = _source("fork", config.fork)
-    content = training_checkpoint(path, "fork")
+    content = training_checkpoint(path, "fork", config)
     changed = [line for line in changes(config, content[KEY]) if not line.startswith("origin:")]
     done = _refuse_what_cannot_go_on(config, content, changed, path)
     return Parent(path, content, changed, done)
@@ -241,7 +243,11 @@ def _take_best(content: dict[str, Any], home: RunFolder, folder: RunFolder) -> N
     known = content["callbacks"].get("Checkpointing")
     if known is None:
         return
-    at = read_checkpoint(home.best)["epoch"] + 1 if home.best.is_file() else None
+    try:
+        at = read_checkpoint(home.best, "fork")["epoch"] + 1 if home.best.is_file() else None
+    except CheckpointError as error:
+        tell(f"note: the best checkpoint so far is not taken along: {error}")
+        at = None
     if at is not None and at == known["best_epoch"]:
         copy_atomically(home.best, folder.best)
     else:

@@ -16,6 +16,7 @@ from attnseg.runs.archive import KEY
 from attnseg.runs.checkpoints import diverged, find_checkpoint, read_checkpoint
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import defining_part, differences, run_identity
+from attnseg.trust import refuse_untrusted, trust_of
 
 
 def restarted() -> bool:
@@ -64,7 +65,7 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Pa
         )
     else:
         path = newest_checkpoint(wanted, "resume")
-    content = training_checkpoint(path, "resume")
+    content = training_checkpoint(path, "resume", config)
     record = content[KEY]
     if record.get("identity") != run_identity(config):
         raise ConfigError(
@@ -126,19 +127,21 @@ def newest_checkpoint(spec: str, key: str) -> Path:
     return last if last.is_file() else find_checkpoint(spec, key)
 
 
-def training_checkpoint(path: Path, key: str) -> dict[str, Any]:
+def training_checkpoint(path: Path, key: str, config: TrainConfig) -> dict[str, Any]:
     """Read a checkpoint that training can go on from.
 
     Raises:
-        CheckpointError: it cannot be read, or its weights are not finite.
+        CheckpointError: it cannot be read, its weights are not finite, or it names a network that
+            this training does not trust.
         ConfigError: it holds no optimizer, or was not written by attnseg.
     """
-    content = read_checkpoint(path)
+    content = read_checkpoint(path, key)
     if not isinstance(content.get(KEY), dict) or "optimizer_states" not in content:
         raise ConfigError(
             f"{key}: {path} is no checkpoint of attnseg's training; give a run folder or its "
             "last.ckpt (warmstart= takes weights alone)"
         )
+    refuse_untrusted(content[KEY].get("config"), trust_of(config), path)
     if broken := broken_state(content):
         raise diverged(path, broken)
     return content

@@ -11,7 +11,8 @@ import torch
 from attnseg.commands.compose import compose_checked
 from attnseg.config import PredictConfig
 from attnseg.prediction.inputs import Item
-from attnseg.prediction.session import case_key, digest_of_weights, settings_of
+from attnseg.prediction.session import case_key, settings_of
+from attnseg.runs.archive import digest_of_weights
 from attnseg.runs.checkpoints import LoadedCheckpoint
 from tests.conftest import configure
 
@@ -34,7 +35,9 @@ def test_a_key_follows_weights_and_options_but_not_how_they_are_computed(tmp_pat
     assert key(tmp_path, "batch_size=2", "page_cases=3", "resume=false") == plain
     changed = [key(tmp_path, word) for word in ("tta=flip", "tiles=2", "seed=1", "save=[png]")]
     assert len({plain, key(tmp_path, value=2.0), *changed}) == 6
-    assert digest_of_weights(member(tmp_path)) == digest_of_weights(member(tmp_path / "moved"))
+    assert digest_of_weights(member(tmp_path).weights) == digest_of_weights(
+        member(tmp_path / "moved").weights
+    )
 
 
 def test_a_cases_key_follows_its_files(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -50,9 +50,19 @@ def threads_of_a_job(settings: LauncherConfig) -> int | None:
 
 
 def launch_jobs(
-    settings: LauncherConfig, record: SweepRecord, indices: Sequence[int], *, fail_fast: bool
+    settings: LauncherConfig,
+    record: SweepRecord,
+    grants: Mapping[int, list[str]],
+    *,
+    fail_fast: bool,
 ) -> None:
     """Run jobs to their end; how each ended is in its run folder.
+
+    Args:
+        settings: which launcher, and how many jobs at once.
+        record: the sweep; it holds the jobs' frozen configurations.
+        grants: of each job, by its index, what `attnseg.runs.frozen.freeze` returned.
+        fail_fast: a failure keeps further jobs from starting.
 
     Raises:
         Exception: whatever the launcher raises when a worker dies or cannot be started.
@@ -65,8 +75,9 @@ def launch_jobs(
     from hydra.types import HydraContext
     from omegaconf.errors import OmegaConfBaseException
 
+    indices = list(grants)
     runner = JobRunner(
-        record.path, record.session, log=settings.name != "basic", fail_fast=fail_fast
+        record.path, record.session, grants, log=settings.name != "basic", fail_fast=fail_fast
     )
     words = [f"hydra/launcher={settings.name}", assignment("hydra.sweep.dir", str(runner.sweep))]
     threads = threads_of_a_job(settings)

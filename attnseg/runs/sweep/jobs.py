@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from attnseg.config import LauncherConfig, TrainConfig
 from attnseg.errors import FAILED, INTERRUPTED, ConfigError
 from attnseg.files import make_folder, write_text
+from attnseg.runs.frozen import freeze
 from attnseg.runs.sweep.engine import launch_jobs, refuse_missing, threads_of_a_job
 from attnseg.runs.sweep.record import Job, SweepRecord
 from attnseg.runs.sweep.table import Watcher, live_table
@@ -43,6 +43,7 @@ class Runner:
         self.record = record
         self.launcher = launcher
         self.fail_fast = fail_fast
+        self._grants: dict[int, list[str]] = {}  # of each job, what `thaw` needs
 
     @property
     def stopped(self) -> bool:
@@ -106,14 +107,15 @@ class Runner:
         if threads is not None and job.config.trainer.num_threads is None:
             trainer["num_threads"] = max(1, threads // processes_of(job.config))
         settings = job.config.trainer.model_copy(update=trainer)
-        plain = job.config.model_copy(update={"trainer": settings}).model_dump(mode="json")
-        write_text(self.record.frozen(job.index), yaml.safe_dump(plain, sort_keys=False))
+        config = job.config.model_copy(update={"trainer": settings})
+        self._grants[job.index] = freeze(config, self.record.frozen(job.index))
 
     def _launch(self, indices: list[int]) -> Exception | None:
         for index in indices:
             self.record.frozen(index).with_suffix(".json").unlink(missing_ok=True)
         try:
-            launch_jobs(self.launcher, self.record, indices, fail_fast=self.fail_fast)
+            grants = {index: self._grants[index] for index in indices}
+            launch_jobs(self.launcher, self.record, grants, fail_fast=self.fail_fast)
         except ConfigError:
             raise
         except Exception as error:

@@ -6,18 +6,17 @@ import multiprocessing
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
-
-from attnseg.config import TrainConfig, validate
+from attnseg.config import TrainConfig
 from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, UserError, wrong_path
 from attnseg.files import write_json, write_text
 from attnseg.runs.folder import RunFolder, now
+from attnseg.runs.frozen import thaw
 from attnseg.runs.identity import run_identity, run_name
 from attnseg.signals import handled
 
@@ -28,12 +27,22 @@ class JobRunner:
     Args:
         sweep: the sweep's folder.
         session: the invocation of the sweep that this belongs to.
+        grants: of each job, by its index, what `thaw` needs beside its configuration's path.
         log: keep what a job prints in its run folder (output.log), as several at once would
             write over each other on a terminal.
         fail_fast: a failure keeps further jobs from starting.
     """
 
-    def __init__(self, sweep: Path, session: str, *, log: bool, fail_fast: bool) -> None:
+    def __init__(
+        self,
+        sweep: Path,
+        session: str,
+        grants: Mapping[int, list[str]],
+        *,
+        log: bool,
+        fail_fast: bool,
+    ) -> None:
+        self.grants = dict(grants)
         self.sweep = sweep.resolve()
         self.session = session
         self.log = log
@@ -50,9 +59,12 @@ class JobRunner:
         # joblib's workers leave a way of starting processes that no data loader can use.
         multiprocessing.set_start_method(None, force=True)
         frozen = self.sweep / "jobs" / f"{index}.yaml"
-        config = validate(yaml.safe_load(frozen.read_text()), TrainConfig)
         note(frozen, self.session, None)
-        code = self._run(config)
+        try:
+            code = self._run(thaw(frozen, *self.grants[index]))
+        except UserError as error:
+            print(f"attnseg train: {error}", file=sys.stderr)
+            code = USER_MISTAKE
         if code == INTERRUPTED or (self.fail_fast and code):
             write_text(stop, f"job {index} ended with {code}\n")
         note(frozen, self.session, code)

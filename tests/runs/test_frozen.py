@@ -1,0 +1,36 @@
+"""A frozen configuration is the keyboard's as long as it is what was frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attnseg.errors import ConfigError
+from attnseg.runs import launch
+from attnseg.runs.frozen import freeze, thaw
+from tests.conftest import configure
+
+
+def test_it_comes_back_with_the_commands_trust_and_is_refused_once_changed(tmp_path: Path) -> None:
+    config = configure(tmp_path, "trust=[mylab]", "seed=3")
+    path = tmp_path / "launch.yaml"
+    words = freeze(config, path)
+    assert "mylab" not in path.read_text() and thaw(path, *words) == config
+    assert words[1:] == ["mylab"]
+    path.write_text(path.read_text().replace("seed: 3", "seed: 4"))
+    with pytest.raises(ConfigError, match="is not what the launcher has written"):
+        thaw(path, *words)
+
+
+def test_a_worker_trains_from_nothing_that_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = []
+    monkeypatch.setattr(launch, "_fit", lambda config: trained.append(config) or 0)
+    path = tmp_path / "launch.yaml"
+    words = freeze(configure(tmp_path), path)
+    assert launch.worker(path, *words) == 0 and len(trained) == 1
+    path.write_text(path.read_text() + "\n# more\n")
+    assert launch.worker(path, *words) == 2 and len(trained) == 1
+    assert "launch.yaml: is not what" in capsys.readouterr().err
