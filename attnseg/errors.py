@@ -6,6 +6,8 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnseg.listing import shortened
+
 FAILED = 1
 """The exit code of a run that failed by itself."""
 
@@ -29,7 +31,7 @@ class CheckpointError(UserError):
 
 
 class DataError(UserError):
-    """A data set cannot be used; every problem found is listed at once.
+    """A data set cannot be used; every problem found is listed at once, many alike as one.
 
     Args:
         headline: what could not be done, and with which data set.
@@ -39,7 +41,9 @@ class DataError(UserError):
     def __init__(self, headline: str, problems: Sequence[str] = ()) -> None:
         self.headline = headline
         self.problems = list(problems)
-        super().__init__("\n".join([headline, *(f"  - {problem}" for problem in self.problems)]))
+        super().__init__(
+            "\n".join([headline, *(f"  - {line}" for line in shortened(self.problems))])
+        )
 
 
 _OF_THE_PATH = {

@@ -24,7 +24,7 @@ def drrs(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Path:
     """The DRRs of six CTs that came as DICOM series, with a manifest."""
     folder = tmp_path_factory.mktemp("hospital")
     for number in range(PATIENTS):
-        hu, mask = chest(CHEST, seed=number)
+        hu, mask = chest((*CHEST[:2], CHEST[2] + 2 * number), seed=number)
         person = {"0010|0020": f"PID-{number}"}
         write_series(folder / "ct" / f"scan{number}", hu, uid=f"1.2.3.{number}", tags=person)
         write(folder / "mask" / f"scan{number}.nii.gz", mask)

@@ -11,13 +11,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from attnseg.callbacks.checkpointing import Checkpointing
 from attnseg.callbacks.interruption import Interruption
 from attnseg.cli import main
+from attnseg.commands.compose import compose_checked
+from attnseg.config import TrainConfig
 from attnseg.data.datamodule import AttnSegDataModule
+from attnseg.data.images import write_image
 from attnseg.errors import FAILED, INTERRUPTED, ConfigError, DataError
 from attnseg.metrics.names import validation_names
 from attnseg.models.dual_pathway import DualPathwayModel
@@ -191,6 +195,33 @@ def test_a_share_of_less_than_a_batch_is_refused(stage: str, tmp_path: Path) -> 
     key = f"limit_{stage}_batches"
     with pytest.raises(ConfigError, match=f"{key}"):
         fit(configure(tmp_path / "run", f"trainer.{key}=0.01"))
+
+
+@pytest.mark.parametrize(
+    ("patients", "pictures", "message"),
+    [
+        (("PAT1", "pat1", "c", "d"), (0, 1, 2, 3), "differ by case"),
+        (("a", "b", "c", "d"), (0, 0, 2, 3), "same X-ray or DRR"),
+    ],
+)
+def test_one_patient_under_two_names_is_not_trained_on(
+    patients: tuple[str, ...], pictures: tuple[int, ...], message: str, tmp_path: Path
+) -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[9:20, 9:20] = 255
+    write_image(tmp_path / "mask.png", mask)
+    lines = ["case,patient,xray,drr,mask,split"]
+    for i, (patient, number) in enumerate(zip(patients, pictures, strict=True)):
+        pixels = np.random.default_rng(number).integers(0, 255, (64, 64)).astype(np.uint8)
+        write_image(tmp_path / f"{i}.png", pixels)
+        lines.append(f"c{i},{patient},,{i}.png,mask.png,{'val' if i % 2 else 'train'}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    words = ["data=manifest", f"data.root={tmp_path}", "data.split.kind=fixed"]
+    tiny = [word for word in TINY if not word.startswith(("data.n_cases", "data.split"))]
+    config = compose_checked("train", [*tiny, *words, f"run.dir={tmp_path / 'run'}"], TrainConfig)
+    with pytest.raises(DataError, match=message):
+        fit(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_every_case_may_be_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ OVERRIDES = (
     ("data=manifest data.root=cases.csv", "your own files, listed in a CSV"),
     ("split=val", "show: only one split"),
     ("n_cases=24 output_dir=OUT", "show: how many, and where the sheet goes"),
+    ("output_dir=OUT", "check: every line into a file, where many are alike"),
     ("data=jsrt data.root=PATH", "also node21, chestx_det: radiographs with marks for masks"),
     ("source=PATH out=OUT", "build: a manifest, or a folder in one of the layouts above"),
     ("images=copy license='CC BY 4.0'", "build: files of its own; into the data card"),
@@ -52,14 +53,26 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(config: DataCommandConfig) -> int:
-    from attnseg.data.check import check_data
+    from attnseg.data.check import report_on
+    from attnseg.files import make_folder, write_text
+    from attnseg.listing import shortened
 
-    findings = check_data(config.data)
-    errors = [finding for finding in findings if finding.level == "error"]
-    for finding in findings:
-        print(f"{finding.level}: {finding.message}")
-    warnings = len(findings) - len(errors)
-    print(f"{config.data.name}: {len(errors)} errors, {warnings} warnings")
+    report = report_on(config.data)
+    lines = [str(finding) for finding in report.findings]
+    short = shortened(lines)
+    for line in short:
+        print(line)
+    if config.output_dir is not None:
+        place = Path(config.output_dir) / f"{config.data.name}-check.txt"
+        make_folder(place.parent, "output_dir")
+        write_text(place, "".join(f"{line}\n" for line in [*lines, *report.summary]))
+        print(f"everything: {place}")
+    elif short != lines:
+        print("output_dir=FOLDER writes every line to a file")
+    errors = sum(finding.level == "error" for finding in report.findings)
+    print(f"{config.data.name}: {errors:,} errors, {len(lines) - errors:,} warnings")
+    for line in report.summary:
+        print(line)
     return 1 if errors else 0
 
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from attnseg.data.case import Case, CaseImages, Source
 from attnseg.data.parallel import for_each
+from attnseg.data.pictures import LENGTH, sketches_of
 from attnseg.data.record import (
     CHECKSUM,
     Decoded,
@@ -34,7 +35,7 @@ from attnseg.data.record import (
 from attnseg.data.resize import fit_images
 from attnseg.errors import ConfigError, DataError
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 def cache_folder(configured: str | None) -> Path:
@@ -77,7 +78,8 @@ class DecodedCache:
         path = self._path(case)
         record = self._read(case, path)
         if record is None:
-            record = encode(fit_images(_checked(self.source.load(case), case), self.size))
+            images = _checked(self.source.load(case), case)
+            record = encode(fit_images(images, self.size), sketches_of(images))
             self._heads.pop(case.case_id, None)
             self._write(path, record)
             self._trusted[case.case_id] = is_one_image(record)
@@ -91,6 +93,22 @@ class DecodedCache:
         """
         head = self._head(case)
         return head.n_foreground if head is not None else self.get(case).n_foreground
+
+    def sketches(self, cases: Sequence[Case]) -> npt.NDArray[np.int16]:
+        """(n, 2, 32): what `pictures` tells X-rays and DRRs apart by, from the first pages alone.
+
+        Raises:
+            DataError, ConfigError: as `get`.
+        """
+        found = np.empty((len(cases), 2, LENGTH), np.int16)
+        for row, case in zip(found, cases, strict=True):
+            head = self._head(case)
+            if head is None:
+                self.get(case)
+                head = self._head(case)
+                assert head is not None
+            row[:] = np.frombuffer(head.sketches, "<i2").reshape(2, LENGTH)
+        return found
 
     def warm(
         self, cases: Sequence[Case], *, workers: int | None = None, progress: bool = True
@@ -128,7 +146,7 @@ class DecodedCache:
         digest = self._keys.get(case.case_id)
         if digest is None:
             key = f"{self.source.fingerprint(case)}|{self.size}"
-            digest = self._keys[case.case_id] = hashlib.sha256(key.encode()).digest()[:20]
+            digest = self._keys[case.case_id] = hashlib.sha256(os.fsencode(key)).digest()[:20]
         name = digest.hex()
         return self.folder / name[:2] / f"{name}.npy"
 

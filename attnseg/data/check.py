@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,27 +14,31 @@ import numpy.typing as npt
 from attnseg.config import AnyData
 from attnseg.data.case import Case, CaseImages, Source, Spacing
 from attnseg.data.case_set.verify import changed_files
+from attnseg.data.findings import Finding, some
 from attnseg.data.images import read_image
+from attnseg.data.leaks import shared_pictures, similar_patients, split_of_patients
 from attnseg.data.parallel import for_each
+from attnseg.data.pictures import LENGTH, sketches_of
 from attnseg.data.readers import build_source, unlabelled_cases, why_empty
 from attnseg.data.splits import make_splits, unused_split_column
 from attnseg.errors import DataError, UserError
 
-Level = Literal["error", "warning"]
 _PLAUSIBLE_MM = (0.05, 5.0)
+_SIZES = 3  # named in the summary
 _LARGEST_MASK = 0.5  # a lesion covers less than this share of a chest image
-_NAMED_CASES = 3
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing wrong: `error` stops training, `warning` makes its result doubtful."""
+class Report:
+    """What is wrong with a data set, and what it is.
 
-    level: Level
-    message: str
+    Attributes:
+        findings: errors first; empty where the data set is sound.
+        summary: a line each on cases, sizes and spacing.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.level}: {self.message}"
+    findings: list[Finding]
+    summary: list[str]
 
 
 @dataclass
@@ -43,7 +46,7 @@ class _Inspected:
     """What decoding one case told."""
 
     findings: list[Finding] = field(default_factory=list)
-    digest: str | None = None
+    sketches: npt.NDArray[np.int16] | None = None
     positive: bool = False
     spacing: Spacing | None = None
     shape: tuple[int, ...] | None = None
@@ -52,6 +55,11 @@ class _Inspected:
 def check_data(
     config: AnyData, *, workers: int | None = None, progress: bool = True
 ) -> list[Finding]:
+    """What `report_on` finds."""
+    return report_on(config, workers=workers, progress=progress).findings
+
+
+def report_on(config: AnyData, *, workers: int | None = None, progress: bool = True) -> Report:
     """Decode every case (not from the cache) and list what is wrong, in a stable order.
 
     Args:
@@ -59,33 +67,33 @@ def check_data(
         workers: processes that decode; None chooses.
         progress: draw a bar on stderr.
 
-    Returns:
-        Errors first; empty where the data set is sound.
-
     Raises:
         ConfigError: there is no data set to look at (root missing or not set).
     """
     try:
         source = build_source(config)
     except DataError as error:
-        return _errors(error)
+        return Report(_errors(error), [])
     findings = [Finding("error", problem) for problem in source.problems()]
     cases = source.cases()
     if not cases:
-        return _in_order([*findings, Finding("error", why_empty(source))])
+        return Report(_in_order([*findings, Finding("error", why_empty(source))]), [])
     inspected = for_each(
-        _Inspect(source), cases, description="checking cases", workers=workers, progress=progress
+        _Inspect(source),
+        cases,
+        description="checking cases",
+        workers=workers,
+        progress=progress,
     )
     for one in inspected:
         findings += one.findings
-    findings += _duplicates(cases, inspected)
     findings += _about_spacing(cases, inspected)
     findings += _about_masks(cases)
     findings += _about_unlabelled(source)
     findings += _about_card(source)
     findings += _about_size(cases, inspected, config.size)
     findings += _about_splits(cases, inspected, config)
-    return _in_order(findings)
+    return Report(_in_order(findings), _summary(cases, inspected))
 
 
 class _Inspect:
@@ -101,7 +109,7 @@ class _Inspect:
             return _Inspected(_errors(error))
         return _Inspected(
             findings=_about_images(case, images),
-            digest=hashlib.sha1(np.ascontiguousarray(images.drr).tobytes()).hexdigest(),
+            sketches=sketches_of(images),
             positive=bool(images.mask.any()),
             spacing=images.spacing,
             shape=images.mask.shape,
@@ -136,22 +144,16 @@ def _about_pixels(where: str, pixels: npt.NDArray[Any]) -> list[Finding]:
     return []
 
 
-def _duplicates(cases: Sequence[Case], inspected: Sequence[_Inspected]) -> list[Finding]:
-    """The same pixels under two names: a leak, where they count as two patients."""
-    same: dict[str, list[Case]] = defaultdict(list)
-    for case, one in zip(cases, inspected, strict=True):
-        if one.digest is not None:
-            same[one.digest].append(case)
-    findings = []
-    for group in same.values():
-        if len(group) > 1:
-            patients = {case.patient_id for case in group}
-            names = ", ".join(case.case_id for case in group)
-            leaks = len(patients) > 1
-            what = "patients would leak between splits" if leaks else "it counts twice"
-            message = f"cases {names} have the same DRR pixels ({what}); keep one"
-            findings.append(Finding("error" if leaks else "warning", message))
-    return findings
+def _duplicates(
+    cases: Sequence[Case], inspected: Sequence[_Inspected], split_of: Mapping[str, str]
+) -> list[Finding]:
+    read = [
+        (case, one.sketches)
+        for case, one in zip(cases, inspected, strict=True)
+        if one.sketches is not None
+    ]
+    sketches = np.array([both for _, both in read], np.int16).reshape(-1, 2, LENGTH)
+    return shared_pictures([case for case, _ in read], sketches, split_of)
 
 
 def _about_spacing(cases: Sequence[Case], inspected: Sequence[_Inspected]) -> list[Finding]:
@@ -251,8 +253,9 @@ def _about_splits(
     try:
         splits = make_splits(cases, config.split)
     except UserError as error:
-        return _errors(error)
-    findings = []
+        return [*_duplicates(cases, inspected, {}), *_errors(error)]
+    split_of = split_of_patients(splits)
+    findings = [*_duplicates(cases, inspected, split_of), *similar_patients(split_of)]
     if note := unused_split_column(cases, config.split):
         findings.append(Finding("warning", note))
     positive = {case.case_id for case, one in zip(cases, inspected, strict=True) if one.positive}
@@ -272,8 +275,33 @@ def _errors(error: UserError) -> list[Finding]:
 
 
 def _some(names: Sequence[str], total: int) -> str:
-    shown = ", ".join(names[:_NAMED_CASES]) + (", ..." if len(names) > _NAMED_CASES else "")
-    return f"{len(names)} of {total} cases ({shown})"
+    return f"{len(names)} of {total} cases ({some(names)})"
+
+
+def _summary(cases: Sequence[Case], inspected: Sequence[_Inspected]) -> list[str]:
+    """What the data set is, as far as it could be read."""
+    read = [one for one in inspected if one.shape is not None]
+    patients = len({case.patient_id for case in cases})
+    positive = sum(one.positive for one in read)
+    lines = [f"cases:    {len(cases):,} of {patients:,} patients, {positive:,} of them positive"]
+    if len(read) < len(cases):
+        lines[0] += f" ({len(cases) - len(read):,} could not be read)"
+    sizes = Counter(one.shape for one in read if one.shape is not None)
+    if sizes:
+        common = [f"{h} x {w} px ({count:,})" for (h, w), count in sizes.most_common(_SIZES)]
+        more = f" and {len(sizes) - _SIZES:,} others" if len(sizes) > _SIZES else ""
+        lines.append(f"sizes:    {', '.join(common)}{more}")
+        lines.append(f"spacing:  {_spacings([one.spacing for one in read])}")
+    return lines
+
+
+def _spacings(spacings: Sequence[Spacing | None]) -> str:
+    known = np.array([spacing for spacing in spacings if spacing is not None])
+    if not len(known):
+        return "unknown"
+    text = f"{known.min():.3g} to {known.max():.3g} mm a pixel, median {np.median(known):.3g}"
+    unknown = len(spacings) - len(known)
+    return text + (f"; unknown for {unknown:,} cases" if unknown else "")
 
 
 def _in_order(findings: Sequence[Finding]) -> list[Finding]:

@@ -17,12 +17,19 @@ from attnseg.data.cache import DecodedCache, cache_folder
 from attnseg.data.case import Case, Source
 from attnseg.data.dataset import CaseDataset, TrainDataset
 from attnseg.data.digest import Content, content_of
+from attnseg.data.findings import Finding
+from attnseg.data.leaks import (
+    constant_images,
+    shared_pictures,
+    similar_patients,
+    split_of_patients,
+)
 from attnseg.data.loader import ResumableLoader, eval_loader
 from attnseg.data.on_device import augment_batch
 from attnseg.data.readers import build_source, sound_cases
 from attnseg.data.sampling import EpochSampler, EvalSampler
 from attnseg.data.splits import SPLIT_NAMES, Splits, make_splits, training_share
-from attnseg.errors import ConfigError
+from attnseg.errors import ConfigError, DataError
 from attnseg.processes import place
 
 AnySplit = Literal["all", "train", "val", "test"]
@@ -65,6 +72,36 @@ class AttnSegDataModule(pl.LightningDataModule):
         """The cases by split, divided by patient; of those to train on, `train_fraction`."""
         splits = make_splits(self.all_cases, self.config.split)
         return replace(splits, train=training_share(splits.train, self.config.split))
+
+    def refuse_similar_patients(self) -> list[str]:
+        """What to tell about patient ids that differ by spelling alone; nothing is decoded.
+
+        Raises:
+            DataError: such patients are in different splits.
+        """
+        return _warnings(
+            "one patient is in two splits, if spelling means nothing:",
+            similar_patients(self._split_of_patients),
+        )
+
+    def refuse_shared_pictures(self) -> None:
+        """Compare all pictures by what the cache tells of them; no image is read.
+
+        Raises:
+            DataError: a picture is of two patients, or an image has one value.
+        """
+        sketches = self.cache.sketches(self.all_cases)
+        _warnings(
+            "pictures of the data set cannot be trained on (`attnseg data check` tells more):",
+            [
+                *shared_pictures(self.all_cases, sketches, self._split_of_patients),
+                *constant_images(self.all_cases, sketches),
+            ],
+        )
+
+    @property
+    def _split_of_patients(self) -> dict[str, str]:
+        return split_of_patients(make_splits(self.all_cases, self.config.split))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -208,3 +245,11 @@ class AttnSegDataModule(pl.LightningDataModule):
         if self.trainer is not None:
             return self.trainer.global_rank, self.trainer.world_size
         return place()
+
+
+def _warnings(headline: str, findings: Sequence[Finding]) -> list[str]:
+    """The warnings among findings; the errors are raised."""
+    errors = [finding.message for finding in findings if finding.level == "error"]
+    if errors:
+        raise DataError(headline, errors)
+    return [finding.message for finding in findings]

@@ -1,7 +1,7 @@
 """A decoded case as one structured record: what an entry of the decoded cache holds.
 
-The file is NumPy's .npy (version 1): 10 bytes, a header, then checksum, n_foreground, mean, std
-and spacing, and the pixels of X-ray, DRR and mask, each in its own dtype.
+The file is NumPy's .npy (version 1): 10 bytes, a header, then checksum, n_foreground, mean, std,
+spacing and sketches (see `pictures`), and the pixels of X-ray, DRR and mask, each in its own dtype.
 
 Cases of one shape share one header, so its text is understood once a process; `read_head` reads
 the first page of an entry alone.
@@ -23,9 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from attnseg.data.case import CaseImages, Spacing
+from attnseg.data.pictures import LENGTH
 
 CHECKSUM = "checksum"
-_PAGE = 4096  # bytes; header and small numbers take about 500
+_NUMBERS = (CHECKSUM, "n_foreground", "mean", "std", "spacing", "sketches")
+_PAGE = 4096  # bytes; header and small numbers take about 700
 _PREFIX = 10  # bytes before the header: magic, version, length
 
 
@@ -66,6 +68,7 @@ class Head:
 
     layout: Layout
     n_foreground: int
+    sketches: bytes  # of X-ray and DRR, (2, 32) int16
 
 
 def read_head(path: str | Path) -> Head:
@@ -82,14 +85,17 @@ def read_head(path: str | Path) -> Head:
         os.close(handle)
     header = page[: _PREFIX + int.from_bytes(page[8:_PREFIX], "little")]
     layout = _layout(header)
+    if not {*_NUMBERS, "xray", "drr", "mask"} <= set(layout.dtype.names or ()):
+        raise ValueError("another record")
     if n_bytes != layout.offset + layout.dtype.itemsize:
         raise ValueError(f"{n_bytes} bytes")
     assert layout.dtype.fields is not None
     kind, offset = layout.dtype.fields["n_foreground"][:2]
     n_foreground = int(np.frombuffer(page, kind, 1, layout.offset + offset)[0])
+    begin = layout.offset + layout.dtype.fields["sketches"][1]
     if n_foreground > layout.dtype["mask"].itemsize:
         raise ValueError(f"{n_foreground} mask pixels")
-    return Head(layout, n_foreground)
+    return Head(layout, n_foreground, page[begin : begin + layout.dtype["sketches"].itemsize])
 
 
 def map_record(path: str | Path, layout: Layout) -> npt.NDArray[np.void]:
@@ -119,8 +125,15 @@ def _layout(header: bytes) -> Layout:
     return Layout(dtype, stream.tell())
 
 
-def encode(images: CaseImages) -> npt.NDArray[np.void]:
-    """One structured record; small numbers first, so that the images stay aligned."""
+def encode(
+    images: CaseImages, sketches: npt.NDArray[np.int16] | None = None
+) -> npt.NDArray[np.void]:
+    """One structured record; small numbers first, so that the images stay aligned.
+
+    Args:
+        images: at the model's size.
+        sketches: (2, 32) of X-ray and DRR before they were scaled, which rounds; None: zeros.
+    """
     xray, drr = _compact(images.xray), _compact(images.drr)
     shape = images.mask.shape
     layout = np.dtype(
@@ -130,6 +143,7 @@ def encode(images: CaseImages) -> npt.NDArray[np.void]:
             ("mean", "<f8", (2,)),
             ("std", "<f8", (2,)),
             ("spacing", "<f8", (2,)),
+            ("sketches", "<i2", (2, LENGTH)),
             ("xray", xray.dtype, shape),
             ("drr", drr.dtype, shape),
             ("mask", "u1", shape),
@@ -139,6 +153,7 @@ def encode(images: CaseImages) -> npt.NDArray[np.void]:
     record["n_foreground"] = int(images.mask.sum())
     record["mean"] = [pixels.mean(dtype=np.float64) for pixels in (xray, drr)]
     record["std"] = [pixels.std(dtype=np.float64) or 1.0 for pixels in (xray, drr)]
+    record["sketches"] = 0 if sketches is None else sketches
     record["spacing"] = images.spacing or (np.nan, np.nan)
     record["xray"], record["drr"], record["mask"] = xray, drr, images.mask
     record[CHECKSUM] = checksum(record)

@@ -15,6 +15,7 @@ from typing import Literal
 
 from attnseg.config import SplitConfig
 from attnseg.data.case import Case
+from attnseg.data.spelling import look_alikes, shown
 from attnseg.data.tables import read_table
 from attnseg.errors import ConfigError, DataError
 
@@ -153,13 +154,37 @@ def _fixed_problems(cases: Sequence[Case], named: Mapping[str, set[str]]) -> lis
     for patient, splits in sorted(named.items()):
         unknown = sorted(split for split in splits if split not in SPLIT_NAMES)
         if unknown:
-            shown = ", ".join(repr(split) for split in unknown)
-            problems.append(f"patient {patient}: split is {shown}; use train, val or test")
+            wrong = ", ".join(repr(split) for split in unknown)
+            problems.append(f"patient {patient}: split is {wrong}; use train, val or test")
         elif len(splits) > 1:
             both = " and ".join(sorted(splits))
             problems.append(f"patient {patient}: in {both}; give the patient one split")
-    missing = sorted({case.patient_id for case in cases} - named.keys())
-    problems += [f"patient {patient}: has cases but no split; add a row" for patient in missing]
+    return problems + _spelt_otherwise({case.patient_id for case in cases}, named)
+
+
+def _spelt_otherwise(known: set[str], named: Mapping[str, set[str]]) -> list[str]:
+    """Patients that the split file lacks, or knows under a second id with another split."""
+    problems = []
+    missing = sorted(known - named.keys())
+    alike = {
+        patient: others
+        for group in look_alikes([*known, *named])
+        for patient in known.intersection(group)
+        if (others := [other for other in group if other in named and other not in known])
+    }
+    for patient in missing:
+        if patient in alike:
+            spelt = " and ".join(map(shown, alike[patient]))
+            problems.append(f"patient {shown(patient)}: is {spelt} there; write it the same")
+        else:
+            problems.append(f"patient {patient}: has cases but no split; add a row")
+    for patient in sorted(alike.keys() - set(missing)):
+        for other in alike[patient]:
+            if named[other] != named[patient]:
+                problems.append(
+                    f"patients {shown(patient)} and {shown(other)}: have different splits, and "
+                    "their ids differ by spelling alone; take one row out"
+                )
     return problems
 
 

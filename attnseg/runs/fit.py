@@ -32,6 +32,7 @@ from attnseg.errors import (
     WriteError,
 )
 from attnseg.files import make_folder, may_write, write_text
+from attnseg.listing import shortened
 from attnseg.loggers import close
 from attnseg.memory import reuse_freed_memory
 from attnseg.module import AttnSegModule
@@ -106,8 +107,11 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
         module.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.trainer.compile:
         module.model.compile()  # in place: the names in the state dict stay
+    for warning in shortened(data.refuse_similar_patients()):
+        tell(f"note: {warning}")
     data.prepare_data()
     data.setup("fit")
+    data.refuse_shared_pictures()
     module.data_record = data.record
     module.trained = trained_patients(config, data, before, resumed=start is not None)
     began |= validated_on_known(data, before)

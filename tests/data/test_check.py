@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from attnseg.config import LidcDrrDataConfig, ManifestDataConfig
-from attnseg.data.check import Finding, check_data
+from attnseg.data.check import check_data, report_on
+from attnseg.data.findings import Finding
 from attnseg.data.images import write_image
+from attnseg.data.spelling import shown
 from attnseg.errors import ConfigError
 
 Folder = Callable[..., Path]
@@ -73,6 +75,51 @@ def test_the_same_pixels_under_two_patients_leak(lidc_folder: Folder) -> None:
     assert "LIDC-IDRI-0001" in message
     assert "LIDC-IDRI-0003" in message
     assert "leak" in message
+
+
+@pytest.mark.parametrize("patients", [("PAT1", "pat1"), ("01", "1"), ("a\u00a0b", "ab")])
+def test_ids_that_look_the_same_are_named(patients: tuple[str, str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["case,patient,xray,drr,mask,split"]
+    for i, patient in enumerate([*patients, "x", "y", "z"]):
+        write_image(tmp_path / f"{i}.png", rng.integers(0, 255, (64, 64)).astype(np.uint8))
+        lines.append(f"c{i},{patient},,{i}.png,none,{'val' if i == 1 else 'train'}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    for kind, level in (("fixed", "error"), ("random", "warning")):
+        split = {"kind": kind, "val_fraction": 0.0}
+        config = ManifestDataConfig(name="manifest", root=str(tmp_path), size=64, split=split)  # type: ignore[arg-type]
+        found = _messages(check_data(config, workers=0, progress=False), level)
+        (message,) = [line for line in found if "invisible" in line]
+        assert all(shown(patient) in message for patient in patients)
+
+
+def test_the_same_picture_is_found_in_other_clothes(tmp_path: Path) -> None:
+    """As 16 bit, and where the X-rays alone are equal."""
+    rng = np.random.default_rng(0)
+    pictures = {f"{kind}{i}": rng.integers(0, 255, (64, 64)) for kind in "xd" for i in range(6)}
+    pictures["d2"] = pictures["d1"] * 257
+    pictures["x4"] = pictures["x3"]
+    lines = ["case,patient,xray,drr,mask"]
+    for name, pixels in pictures.items():
+        dtype = np.uint16 if pixels.max() > 255 else np.uint8
+        write_image(tmp_path / f"{name}.png", pixels.astype(dtype))
+    lines += [f"c{i},p{i},x{i}.png,d{i}.png,none" for i in range(6)]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    config = ManifestDataConfig(name="manifest", root=str(tmp_path), size=32)
+    errors = _messages(check_data(config, workers=0, progress=False), "error")
+    found = [line for line in errors if "leak" in line]
+    assert len(found) == 2
+    assert "c1" in found[0] and "c2" in found[0] and "same DRR pixels" in found[0]
+    assert "c3" in found[1] and "c4" in found[1] and "same X-ray pixels" in found[1]
+
+
+def test_it_ends_with_what_the_set_is(lidc_folder: Folder) -> None:
+    config = LidcDrrDataConfig(name="lidc_drr", root=str(lidc_folder(6)), size=64)
+    assert report_on(config, workers=0, progress=False).summary == [
+        "cases:    6 of 6 patients, 5 of them positive",
+        "sizes:    40 x 64 px (6)",
+        "spacing:  0.1 to 0.9 mm a pixel, median 0.65",
+    ]
 
 
 def test_a_patient_in_two_splits_is_an_error(lidc_folder: Folder, tmp_path: Path) -> None:

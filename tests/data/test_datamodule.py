@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -186,6 +188,56 @@ def test_the_record_is_plain_and_loads_with_weights_only(
     assert len(module.train_patients) == 8
     assert not any(f"'{patient}'" in repr(record) for patient in module.train_patients)
     assert record["split"]["kind"] == "random"
+
+
+def _named(source: Any, patients: dict[str, str]) -> Any:
+    cases = [
+        replace(case, patient_id=patients.get(case.case_id, case.patient_id))
+        for case in source.cases()
+    ]
+    source.cases = lambda: cases
+    return source
+
+
+def test_patients_that_look_the_same_do_not_part(memory_source: Make, tmp_path: Path) -> None:
+    for wrong in ("PATIENT0", "patient00", "patient0\u200b", "p\uff41tient0"):
+        for split in ("train", "val"):
+            source = _named(memory_source(10), {"case1": wrong})
+            cases = [
+                replace(case, split=split if case.case_id == "case1" else "train")
+                for case in source.cases()
+            ]
+            source.cases = lambda cases=cases: cases
+            module = _module(source, tmp_path, split={"kind": "fixed"})
+            if split == "train":
+                (note,) = module.refuse_similar_patients()
+                assert "differ by case" in note
+            else:
+                with pytest.raises(DataError, match=r"'patient0' \(train\)"):
+                    module.refuse_similar_patients()
+
+
+def test_a_picture_of_two_patients_is_refused_and_of_one_is_not(
+    memory_source: Make, tmp_path: Path
+) -> None:
+    for dtype, gain in ((np.uint8, 1), (np.uint16, 257), (np.float32, 0.01)):
+        source = memory_source(10)
+        load = source.load
+
+        def copied(case: Any, load: Any = load, dtype: Any = dtype, gain: Any = gain) -> Any:
+            images = load(case)
+            if case.case_id != "case7":
+                return images
+            other = load(replace(case, case_id="case2"))
+            return replace(images, xray=(other.xray * dtype(gain)).astype(dtype))
+
+        source.load, source.version = copied, str(dtype)
+        module = _module(source, tmp_path, size=32)
+        module.setup("fit")
+        with pytest.raises(DataError, match=r"case2 \(patient patient2.*case7.*same X-ray"):
+            module.refuse_shared_pictures()
+        same = {"case7": "patient2"}
+        _module(_named(source, same), tmp_path, size=32).refuse_shared_pictures()
 
 
 @pytest.mark.shared_data

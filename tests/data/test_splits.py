@@ -150,3 +150,16 @@ def test_overlap_names_patient_and_splits() -> None:
     assert patient_overlap(splits) == [
         "patient b: in train and val and test; give the patient one split"
     ]
+
+
+def test_a_split_file_that_spells_a_patient_otherwise_is_told(tmp_path: Path) -> None:
+    cases = [Case(f"c{i}", patient) for i, patient in enumerate(["PAT1", "b", "c\u200b"])]
+    path = tmp_path / "s.csv"
+    path.write_text("patient,split\npat01,train\nb,train\n B,val\nc\u200b,train\nC,train\n")
+    with pytest.raises(DataError) as caught:
+        make_splits(cases, SplitConfig(kind="fixed", file=str(path)))
+    assert caught.value.problems == [
+        "patient 'PAT1': is 'pat01' there; write it the same",
+        "patients 'b' and 'B': have different splits, and their ids differ by spelling alone; "
+        "take one row out",
+    ]

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from attnseg.config import ManifestDataConfig
 from attnseg.data.case import Case, CaseContent, CaseImages, Spacing
+from attnseg.data.findings import some
 from attnseg.data.images import Picture, read_image, read_mask
 from attnseg.data.radiograph import kind_of
 from attnseg.data.readers.files import attempt, fingerprint_files, named_files
@@ -143,7 +144,7 @@ class ManifestSource:
                 if first != case.patient_id:
                     shared[str(path)] |= {first, case.patient_id}
         for name, patients in shared.items():
-            names = ", ".join(sorted(patients))
+            names = some(sorted(patients))
             found.append(f"{name}: listed for patients {names}; an image is of one patient")
         return found
 
