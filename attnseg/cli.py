@@ -19,6 +19,7 @@ COMMANDS = {
     "analyze": "say in words what is wrong with a model's attention, with the numbers behind it",
     "compare": "runs or sweeps beside one another: tables, intervals, pictures, one page",
     "runs": "what is on the disk: list it, show one, prune what is not needed",
+    "report": "a run's report anew, from its folder alone",
     "predict": "images (DICOM, PNG, NIfTI, MHA) to masks, attention, lesions and a page",
     "export": "write a checkpoint as safetensors, ExportedProgram or ONNX",
     "sync": "send offline runs to Weights & Biases, each as one whole run",

@@ -22,6 +22,7 @@ from attnseg.reports.diagnosis import Finding
 from attnseg.reports.html import Picture, embed, render
 from attnseg.reports.style import TARGETS, as_float, number
 from attnseg.runs.ledger import Row
+from attnseg.runs.records import read_record
 
 _LAST_EPOCHS = 5
 _MOST_PICTURES = 6  # of validation cases; at about 200 kB each the page stays easy to mail
@@ -41,7 +42,7 @@ _XRAY = {"same": "the DRR itself", "simulated": "simulated from the DRR"}
 
 
 def write_run_report(run_dir: Path) -> Path:
-    """Draw report/curves.png and write report/report.html of a run folder.
+    """Draw report/curves.png and write report/report.html of a run folder; note that it is there.
 
     Reads config.yaml, status.json, metrics.csv and report/overlays/*.png; what is not there is
     left out, so an unfinished or failed run has a page too.
@@ -54,7 +55,8 @@ def write_run_report(run_dir: Path) -> Path:
     """
     if not run_dir.is_dir():
         raise DataError(f"{run_dir} is not a run folder: there is no such folder")
-    status = _read_json(run_dir / "status.json")
+    record = read_record(run_dir)
+    status = record.status
     rows = read_rows(run_dir / "metrics.csv")
     title = str(status.get("name") or run_dir.name)
     best = status.get("best") or {}
@@ -62,8 +64,8 @@ def write_run_report(run_dir: Path) -> Path:
     pictures, omitted = _some_pictures(run_dir / "report" / "overlays")
     context: dict[str, Any] = {
         "title": title,
-        "state": str(status.get("state", "unknown")),
-        "reason": status.get("reason"),
+        "state": record.state,
+        "reason": record.reason,
         "command": status.get("command"),
         "run_facts": _run_facts(status, best, rows),
         "data_facts": _flat(status.get("data") or {}),
@@ -75,7 +77,10 @@ def write_run_report(run_dir: Path) -> Path:
     if rows:
         drawn = draw_curves(run_dir / "metrics.csv", run_dir / "report" / "curves.png", title)
         context |= _ledger_context(rows, best) | {"curves": embed(drawn, "curves")}
-    return render("run.html.j2", context, run_dir / "report" / "report.html")
+    page = render("run.html.j2", context, record.folder.page)
+    if status.get("report") == "pending":
+        record.folder.update_status(report="written")
+    return page
 
 
 def write_analysis_report(output_dir: Path, findings: Sequence[Finding]) -> Path:

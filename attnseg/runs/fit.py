@@ -43,7 +43,14 @@ from attnseg.runs.identity import identified, run_identity, run_name
 from attnseg.runs.inheritance import inherited, trained_patients, validated_on_known
 from attnseg.runs.origin import fork, read_parent, warm_start
 from attnseg.runs.patients import KEY as PATIENTS
-from attnseg.runs.resume import adopt, refuse_other_data, restarted, resume_point, saved_so_far
+from attnseg.runs.resume import (
+    adopt,
+    refuse_other_data,
+    refuse_to_begin_over,
+    restarted,
+    resume_point,
+    saved_so_far,
+)
 from attnseg.runs.slurm import requeue_if_asked
 from attnseg.runs.states import has_nothing_left, read_state
 from attnseg.runs.trainer import build_trainer
@@ -74,7 +81,7 @@ def fit(config: TrainConfig) -> int:
         except Interrupted as request:  # before the run began: there is nothing to note or save
             tell(f"{request}; the same command begins or goes on: {folder.path}")
             return INTERRUPTED
-        except WriteError as error:  # the disk was full already
+        except (WriteError, FolderLostError) as error:  # before the first step
             print(f"attnseg train: {error}", file=sys.stderr)
             return FAILED
         finally:
@@ -89,6 +96,8 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
         refuse_other_data(folder.read_status().get("data"), data.fingerprint, folder.path)
     if config.resume == "auto" and _is_finished(config, folder):
         tell(f"this run is finished: {folder.path} (resume=none trains it again)")
+        if folder.lacks_report() and not folder.is_held():
+            _report(folder)
         return 0
     start = resume_point(config, folder, data.fingerprint)
     parent = read_parent(config) if config.fork and start is None else None
@@ -124,6 +133,8 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
             make_folder(folder.path, "run.dir" if config.run.dir else "run.root")
             stack.enter_context(folder.held())
             if start is None:
+                if config.resume != "none":  # what was there at first may not be all
+                    refuse_to_begin_over(folder)
                 _clear(folder)
                 if parent is not None:
                     record = fork(parent, config, folder, data.record, module.trained)
@@ -191,7 +202,8 @@ def _fit(
         stop.insist()  # Lightning gives back what it found, in its own way
         stop.preparing = False
         close(trainer.loggers)
-    _end(folder, "finished", reason="early stopping" if trainer.should_stop else "all epochs")
+    reason = "early stopping" if trainer.should_stop else "all epochs"
+    _end(folder, "finished", reason, report="pending")
     if trainer.is_global_zero:
         _report(folder)
     return 0
@@ -286,10 +298,10 @@ def _begin(
 
 
 @rank_zero_only
-def _end(folder: RunFolder, state: str, reason: str) -> None:
+def _end(folder: RunFolder, state: str, reason: str, **more: str) -> None:
     """Note how it ended; a full disk must not hide why, and there may be no folder yet."""
     if folder.status.is_file():
-        folder.try_update_status(state=state, reason=reason, ended=now())
+        folder.try_update_status(state=state, reason=reason, ended=now(), **more)
 
 
 def _fail(folder: RunFolder, reason: str) -> None:
@@ -307,18 +319,19 @@ def _report(folder: RunFolder) -> None:
         tell(f"best {best['metric']} {best['value']:.4f} in epoch {best['epoch']}")
     try:
         page = f"report:     {write_run_report(folder.path)}"
-    except OSError as error:  # the run itself is whole
-        page = f"note: the report could not be written ({error})"
+    except Exception as error:  # the run itself is whole
+        page = f"note: the report could not be written ({error}); attnseg report writes it"
     tell(f"run folder: {folder.path}\n{page}")
 
 
 @rank_zero_only
 def _clear(folder: RunFolder) -> None:
     """Remove what an earlier attempt at the same run left; nothing else in the folder."""
-    for path in (folder.ledger, folder.status, *folder.path.glob("traceback*.txt")):
+    checkpoints = (folder.last, folder.best)
+    tracebacks = folder.path.glob("traceback*.txt")
+    for path in (folder.ledger, folder.status, *checkpoints, *tracebacks):
         path.unlink(missing_ok=True)
-    for path in (folder.last.parent, folder.report):
-        shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(folder.report, ignore_errors=True)
 
 
 def _quieten() -> None:

@@ -58,6 +58,16 @@ class RunFolder:
         """Pictures and report.html."""
         return self.path / "report"
 
+    @property
+    def page(self) -> Path:
+        """The report itself."""
+        return self.report / "report.html"
+
+    def lacks_report(self) -> bool:
+        """Whether the report of a run that has ended was never written, or not to its end."""
+        begun = self.read_status().get("report") == "pending"
+        return begun or (self.ledger.is_file() and not self.page.is_file())
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes from training in this folder; a killed one lets go by itself.

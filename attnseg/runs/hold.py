@@ -139,7 +139,10 @@ def alone(path: Path) -> Iterator[tuple[IO[str], str]]:
     Raises:
         ConfigError: another process is training in it.
     """
+    fresh = not (path / _FILE).exists()
     with (path / _FILE).open("a+") as stream:
+        if fresh:  # what is not signed is no sign of life
+            os.utime(stream.fileno(), (0.0, 0.0))
         trouble = ""
         for left in reversed(range(_TRIES)):
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Literal
 
 from attnseg.errors import ConfigError
 from attnseg.metrics.definitions import lower_is_better
-from attnseg.runs.hold import alone
+from attnseg.runs.hold import STALE_S, alone
 from attnseg.runs.records import RunRecord
 
 What = Literal["run", "checkpoints", "last", "pictures"]
@@ -71,7 +72,7 @@ def choose(
     allowed = list(states) or (["finished"] if careful else [])
     candidates = []
     for run in runs:
-        why = _untouchable(run)
+        why = _untouchable(run, moment)
         if why:
             notes.append(f"{run.path}: left alone, {why}")
         elif allowed and run.state not in allowed:
@@ -80,9 +81,14 @@ def choose(
             candidates.append(run)
     if keep_best is not None:
         candidates = _all_but_best(candidates, keep_best, metric, notes)
-    doomed = [
-        Doomed(run, paths, _size(paths)) for run in candidates if (paths := _parts(run, what))
-    ]
+    doomed = []
+    for run in candidates:
+        parts = _parts(run, what)
+        paths = tuple(path for path in parts if not _behind_a_link(run, path))
+        if len(paths) < len(parts):
+            notes.append(f"{run.path}: what lies behind a link in it is left alone")
+        if paths:
+            doomed.append(Doomed(run, paths, _size(paths)))
     return doomed, notes
 
 
@@ -91,7 +97,7 @@ def remove(doomed: Doomed) -> str:
 
     The folder is looked at again: a training that began in it meanwhile keeps it.
     """
-    why = _untouchable(doomed.run)
+    why = _untouchable(doomed.run, datetime.now(UTC).timestamp())
     if why:
         return f"{doomed.run.path}: left alone, {why}"
     try:
@@ -113,6 +119,16 @@ def last_written(run: RunRecord) -> float:
     return max((path.stat().st_mtime for path in files if path.is_file()), default=math.inf)
 
 
+def last_touched(path: Path) -> float:
+    """When any file in a folder last changed, a sign of life of its training included."""
+    moments = [
+        os.lstat(os.path.join(folder, name)).st_mtime  # noqa: PTH118  # some thousand files
+        for folder, _, names in os.walk(path)
+        for name in names
+    ]
+    return max(moments, default=math.inf)
+
+
 def folder_size(path: Path) -> int:
     """Bytes in a file or folder; links are not followed."""
     if path.is_dir() and not path.is_symlink():
@@ -132,12 +148,18 @@ def best_value(run: RunRecord, metric: str | None) -> float:
     return math.nan
 
 
-def _untouchable(run: RunRecord) -> str:
+def _untouchable(run: RunRecord, moment: float) -> str:
     """Why a folder must not be touched: it is in use, or nobody can be sure that it is a run."""
     if run.path.is_symlink():
         return "a link"
     if run.folder.is_held():
         return "a process is training in it"
+    # A training on another machine may be told by nothing else, nor may an evaluation.
+    if (age := moment - last_touched(run.path)) < STALE_S:
+        return (
+            f"it was written to {max(age, 0):.0f} s ago, and something may still be at it: wait "
+            f"until nothing has been for {STALE_S / 60:g} minutes"
+        )
     try:
         status = json.loads(run.folder.status.read_text())
     except (OSError, ValueError):
@@ -177,6 +199,12 @@ def _parts(run: RunRecord, what: What) -> tuple[Path, ...]:
     else:
         found = (path for pattern in _PICTURES for path in run.path.glob(pattern))
     return tuple(sorted({path for path in found if path.exists()}))
+
+
+def _behind_a_link(run: RunRecord, path: Path) -> bool:
+    """Whether a folder between the run's and a path of it is a link to elsewhere."""
+    between = [parent for parent in path.parents if run.path in parent.parents]
+    return any(parent.is_symlink() for parent in between)
 
 
 def _number(cell: str | None) -> float:

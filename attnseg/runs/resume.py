@@ -16,6 +16,7 @@ from attnseg.runs.archive import KEY
 from attnseg.runs.checkpoints import diverged, find_checkpoint, read_checkpoint
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import defining_part, differences, run_identity
+from attnseg.runs.ledger import read_ledger
 from attnseg.trust import refuse_untrusted, trust_of
 
 
@@ -48,7 +49,8 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Pa
 
     Raises:
         ConfigError: the checkpoint is of a run that another configuration defines (every key
-            that differs is listed), of other cases, or past `trainer.max_epochs`.
+            that differs is listed), of other cases, or past `trainer.max_epochs`; or there is
+            none, and beginning anew would delete what is of value.
         CheckpointError: `resume` names none, or one that cannot be read.
     """
     wanted = config.resume
@@ -56,6 +58,7 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Pa
         return None
     if wanted == "auto":
         if not folder.last.is_file():
+            refuse_to_begin_over(folder)
             return None
         path = folder.last
     elif config.fork or config.warmstart:
@@ -82,6 +85,37 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Pa
     refuse_other_data(record.get("data"), fingerprint, path)
     _refuse_done(config, content, path)
     return path
+
+
+def refuse_to_begin_over(folder: RunFolder) -> None:
+    """Refuse to delete, unasked, what nothing can go on from.
+
+    A run that was stopped before its first epoch was saved begins anew by itself: the row and
+    the best.ckpt of that epoch come again as they were.
+
+    Raises:
+        ConfigError: there is a checkpoint, or a row of the ledger.
+    """
+    if folder.last.is_file():
+        raise ConfigError(
+            f"{folder.path}: another process has trained this run since this one began; give the "
+            "same command again to go on from there"
+        )
+    rows, status = read_ledger(folder.ledger), folder.read_status()
+    others = sorted(path.name for path in folder.last.parent.glob("*.ckpt") if path != folder.best)
+    has_best = folder.best.is_file()
+    in_first = "state" in status and "epoch" not in status and len(rows) <= 1 and not others
+    if in_first and (rows or not has_best):
+        return
+    found = [f"checkpoints/{name}" for name in [*(["best.ckpt"] if has_best else []), *others]]
+    found += [f"metrics.csv ({len(rows)} epochs)"] if rows else []
+    if found:
+        best = f"; resume={folder.best} goes on from the best epoch" if has_best else ""
+        raise ConfigError(
+            f"{folder.path}: there is no checkpoints/last.ckpt to go on from, and a new beginning "
+            f"would delete {', '.join(found)}: resume=none does that{best}; or choose another "
+            "run.dir"
+        )
 
 
 def _refuse_done(config: TrainConfig, content: dict[str, Any], path: Path) -> None:

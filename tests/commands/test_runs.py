@@ -12,7 +12,7 @@ import pytest
 from attnseg.cli import main
 from attnseg.commands.runs_lines import age_words, size_words
 from attnseg.runs.folder import RunFolder
-from tests.reports.compare.fakes import fake_run
+from tests.reports.compare.fakes import age, fake_run
 
 Capture = pytest.CaptureFixture[str]
 
@@ -25,6 +25,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fake_run(tmp_path / "runs" / "b", "seed=2", quality=0.8)
     fake_run(tmp_path / "runs" / "c", "seed=3", state="failed", reason="no memory", epochs=2)
     fake_run(tmp_path / "runs" / "d", "seed=4", state="running", epochs=1)
+    age(tmp_path / "runs", 600)
     (tmp_path / "runs" / "notes").mkdir()
     (tmp_path / "runs" / "notes" / "a.txt").write_text("mine")
     return tmp_path / "runs"

@@ -119,6 +119,9 @@ def test_a_moment_alone_leaves_no_sign_and_no_time(tmp_path: Path) -> None:
         pass
     assert lock.stat().st_mtime == 1.0
     assert lock.read_text() == ""
+    lock.unlink()
+    with alone(tmp_path):
+        assert lock.stat().st_mtime == 0.0
 
 
 @pytest.mark.parametrize("fate", ["deleted", "renamed", "replaced", "a file"])

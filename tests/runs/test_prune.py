@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from attnseg.errors import ConfigError
 from attnseg.runs.folder import RunFolder
-from attnseg.runs.prune import best_value, choose, folder_size, remove
+from attnseg.runs.hold import STALE_S
+from attnseg.runs.prune import What, best_value, choose, folder_size, remove
 from attnseg.runs.records import RunRecord, read_record
 from tests.reports.compare.fakes import age, fake_run
 
@@ -30,6 +32,7 @@ def root(tmp_path: Path) -> Path:
         ("f", "running", 0.9),
     ):
         fake_run(tmp_path / name, f"optim.lr={quality}", quality=quality, state=state)
+    age(tmp_path, 600)
     return tmp_path
 
 
@@ -62,6 +65,7 @@ def test_rank_by_a_metric_that_is_better_lower(root: Path) -> None:
 def test_ranking_by_different_metrics_must_be_said(root: Path) -> None:
     status = root / "a" / "status.json"
     status.write_text(status.read_text().replace("val/dice_positive", "val/dice_global"))
+    age(status, 600)
     with pytest.raises(ConfigError, match="metric="):
         choose(runs_in(root), keep_best=1)
 
@@ -78,6 +82,7 @@ def test_a_training_that_began_after_the_choice_keeps_its_folder(root: Path) -> 
     with RunFolder(root / "d").held():
         assert "training in it" in remove(one)
     assert (root / "d" / "status.json").is_file()
+    age(root / "d", 600)
     assert remove(one) == ""
     assert not (root / "d").exists()
 
@@ -92,6 +97,7 @@ def test_what_may_be_no_run_is_left_alone(root: Path, broken: str, text: str | N
         return
     else:
         path.write_text(text)
+        age(path, 600)
     doomed, notes = choose([read_record(root / "d")])
     assert doomed == []
     assert "may not be a run" in notes[0]
@@ -133,8 +139,45 @@ def test_parts_of_runs(root: Path) -> None:
     picture.parent.mkdir(parents=True)
     picture.write_bytes(b"x" * 100)
     (page := root / "a" / "report" / "report.html").write_text("page")
+    age(root / "a", 600)
     (one,), _ = choose(runs_in(root), what="pictures")
     assert one.size == 100
     assert remove(one) == ""
     assert page.is_file()
     assert not picture.exists()
+
+
+@pytest.mark.parametrize("place", ["metrics.csv", ".lock", "evaluate/phantom-test/cases.csv"])
+def test_what_was_written_to_just_now_is_left_alone(root: Path, place: str) -> None:
+    """By a training elsewhere, whose lock is not seen here, or by an evaluation."""
+    (root / "d" / place).touch()
+    doomed, notes = choose(runs_in(root), states=["failed"])
+    assert doomed == []
+    assert "something may still be at it" in notes[0]
+    age(root / "d" / place, STALE_S + 1)
+    (one,), _ = choose(runs_in(root), states=["failed"])
+    (root / "d" / place).touch()
+    assert "something may still be at it" in remove(one)
+    assert (root / "d" / place).is_file()
+
+
+@pytest.mark.parametrize("what", ["last", "checkpoints", "pictures", "run"])
+def test_links_inside_a_run_are_not_followed_for_parts_of_it_either(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, what: What
+) -> None:
+    outside = tmp_path_factory.mktemp("scratch")
+    shutil.rmtree(root / "d" / "checkpoints")
+    for name in ("checkpoints", "report"):
+        (outside / name).mkdir()
+        (root / "d" / name).symlink_to(outside / name)
+    (outside / "checkpoints" / "last.ckpt").write_text("precious")
+    (outside / "report" / "curves.png").write_text("precious")
+    doomed, notes = choose(runs_in(root), what=what, states=["failed"])
+    if what in ("last", "pictures"):
+        assert doomed == []
+        assert "behind a link in it is left alone" in notes[0]
+    for one in doomed:
+        assert remove(one) == ""
+    assert (outside / "checkpoints" / "last.ckpt").read_text() == "precious"
+    assert (outside / "report" / "curves.png").read_text() == "precious"
+    assert (root / "d").exists() == (what != "run")

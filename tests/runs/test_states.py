@@ -16,7 +16,7 @@ from attnseg.runs.prune import choose
 from attnseg.runs.records import read_record
 from attnseg.runs.states import STATES, has_nothing_left, read_state
 from attnseg.runs.sweep.table import _COLOURS
-from tests.reports.compare.fakes import EPOCHS, fake_run
+from tests.reports.compare.fakes import EPOCHS, age, fake_run
 from tests.runs.sweep.helpers import record, states, sweep
 
 
@@ -100,6 +100,7 @@ def test_a_pruned_run_is_listed_pruned_and_left_out(tmp_path: Path) -> None:
     run = read_record(fake_run(tmp_path / "a", state="pruned", reason="by the median", epochs=2))
     assert run.state == "pruned"
     assert left_out([run]) == ["pruned: by the median"]
+    age(run.path, 600)
     assert [one.run.path for one in choose([run], states=["pruned"])[0]] == [run.path]
 
 

@@ -94,7 +94,9 @@ class Runner:
         for job in jobs:
             if job.config is None or job.run_id is None:
                 continue
-            done = self.record.is_done(job) or self.record.state(job) == "running"
+            state = self.record.state(job)
+            done = self.record.is_done(job) and (state == "pruned" or not job.folder.lacks_report())
+            done = done or state == "running"
             if starts_afresh(job.config) or not done:
                 chosen.setdefault(job.run_id, job)
         return list(chosen.values())
