@@ -67,7 +67,8 @@ class AttnSegModule(pl.LightningModule):
 
     def forward(self, xray: Tensor, drr: Tensor) -> AnyOutput:
         """Images (B, 1, H, W) to mask logits, attention logits and attention (B, 1, H, W)."""
-        output: AnyOutput = self.model(xray, drr)
+        dtype = next(self.model.parameters()).dtype
+        output: AnyOutput = self.model(xray.to(dtype), drr.to(dtype))
         return output
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -14,6 +14,7 @@ _STATE = (
     "optimizer_states",
     "current_model_state",
     "averaging_state",
+    "MixedPrecision",  # the gradients' scale
     "callbacks",
     "loops",
     "epoch",

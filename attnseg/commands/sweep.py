@@ -15,7 +15,7 @@ from attnseg.config import TrainConfig, validate
 from attnseg.config.grammar import assignment
 from attnseg.errors import ConfigError
 from attnseg.runs.identity import identified, run_identity
-from attnseg.runs.preflight import refuse_unknown_monitors
+from attnseg.runs.preflight import refuse_unknown_monitors, refuse_unusable_precision
 from attnseg.runs.sweep.names import job_name, safe, short_keys, shortened
 from attnseg.runs.sweep.record import Job, SweepRecord
 
@@ -201,6 +201,7 @@ def _attempt(overrides: Sequence[str]) -> TrainConfig | ConfigError:
     try:
         config = validate(compose_here("train", overrides, TrainConfig), TrainConfig)
         refuse_unknown_monitors(config)
+        refuse_unusable_precision(config)
         return identified(config)
     except ConfigError as error:
         return error

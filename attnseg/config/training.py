@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from attnseg.config.base import Beta, Fraction, GroupName, NonNegative, Positive, Section, Trust
 from attnseg.config.data import AnyData
@@ -88,6 +88,12 @@ Precision = Literal[
 ]  # fmt: skip
 
 
+def _by_name(value: object) -> object:
+    """Lightning's numbers: what `trainer.precision=32` means."""
+    names = {64: "64-true", 32: "32-true", 16: "16-mixed"}
+    return names.get(value, value) if isinstance(value, int) else value
+
+
 def _known_strategy(value: str) -> str:
     families = ("auto", "ddp", "deepspeed", "fsdp", "single_", "xla")
     if not value.startswith(families):
@@ -102,7 +108,7 @@ class TrainerConfig(Section):
     devices: int | str | list[int] = 1
     num_nodes: Positive = 1
     strategy: Annotated[str, AfterValidator(_known_strategy)] = "auto"
-    precision: Precision = "32-true"
+    precision: Annotated[Precision, BeforeValidator(_by_name)] = "32-true"
     max_epochs: Positive | None = None  # null: as long as the schedule; fewer stops early
     accumulate_grad_batches: Positive = 1
     check_val_every_n_epoch: Positive = 1

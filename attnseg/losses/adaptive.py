@@ -165,7 +165,7 @@ class GradNormWeights(AdaptiveWeights):
         losses = [terms[WEIGHT_NAMES[i]] for i in active]
         norms = [_gradient_norm(loss, parameters) for loss in losses]
         mean_losses = mean_over_ranks(torch.stack(losses).detach())
-        measured = torch.stack([mean_losses, torch.stack(norms)])
+        measured = torch.stack([mean_losses, torch.stack(norms)]).to(self.log_weights)
         if bool(measured.isfinite().all() & measured[1].any()):
             self._descend(active, *measured)
 

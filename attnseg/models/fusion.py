@@ -42,5 +42,6 @@ class AttentionFusion(nn.Module):
         fused = []
         for alpha, level in zip(self.alpha, features, strict=True):
             attention = F.max_pool2d(attention, 2)
-            fused.append(level * (1 + alpha * attention))
+            # The map is float32 whatever the weights are (bfloat16, say).
+            fused.append((level * (1 + alpha * attention)).to(alpha.dtype))
         return fused

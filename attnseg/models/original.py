@@ -216,7 +216,8 @@ class OriginalModel(SegmentationModel):
             return DualPathwayOutput(mask_logits, zeros, zeros)
         logits, attention = self.attention(drr, features)
         coarse = F.interpolate(attention, adapted.shape[-2:], mode="bilinear", align_corners=False)
-        mask_logits = self.head(adapted * (1 + self.alpha * coarse)).float()
+        lit = adapted * (1 + self.alpha * coarse)  # float32, whatever the weights are
+        mask_logits = self.head(lit.to(next(self.head.parameters()).dtype)).float()
         return DualPathwayOutput(mask_logits, logits, attention)
 
     def _freeze_early(self) -> None:

@@ -52,7 +52,7 @@ def _wide(name: str) -> bool:
 
 
 def _stored(value: Tensor, *, half: bool) -> Tensor:
-    shrink = half and value.dtype == torch.float32
+    shrink = half and value.dtype in (torch.float32, torch.float64)
     # A copy, as safetensors refuses tensors that share memory (tied weights, a member twice).
     return (value.half() if shrink else value.clone()).contiguous()
 

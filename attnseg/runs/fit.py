@@ -111,6 +111,8 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     before = inherited(config, start, parent)
     if note := note_on_network(config):
         tell(f"note: model.network: {note}")
+    # Lightning does this too, but only after a checkpoint's weights were rounded to float32.
+    trainer.precision_plugin.convert_module(module)
     began = {} if start else _first_weights(config, module)
     if config.trainer.channels_last:
         module.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -17,6 +17,7 @@ from attnseg.runs.preflight import (
     refuse_compiling_without_compiler,
     refuse_missing_paths,
     refuse_unknown_monitors,
+    refuse_unusable_precision,
 )
 
 WORKER = "attnseg.runs.launch"
@@ -35,6 +36,7 @@ def launch(config: TrainConfig) -> int:
         0 finished, 1 failed, 2 the user's mistake, 75 interrupted and resumable.
     """
     refuse_unknown_monitors(config)
+    refuse_unusable_precision(config)
     if group() is None:
         refuse_missing_paths(config)
         refuse_compiling_without_compiler(config)

@@ -48,6 +48,25 @@ def refuse_unknown_monitors(config: TrainConfig) -> None:
     refuse_unknown(monitors, has_attention=config.attention.name != "none")
 
 
+def refuse_unusable_precision(config: TrainConfig) -> None:
+    """Refuse a precision in which nothing can be trained.
+
+    Raises:
+        ConfigError: 16-true, or one of transformer-engine's.
+    """
+    precision = config.trainer.precision
+    if precision == "16-true":
+        raise ConfigError(
+            "trainer.precision=16-true: with weights in float16 the 1e-8 that AdamW divides by is "
+            "0, and the first step makes them NaN; use 16-mixed (a GPU), bf16-mixed or bf16-true"
+        )
+    if precision.startswith("transformer-engine"):
+        raise ConfigError(
+            f"trainer.precision={precision}: float8 is for linear layers, and these networks are "
+            "convolutions, so that it would change nothing; use bf16-mixed"
+        )
+
+
 def refuse_compiling_without_compiler(config: TrainConfig) -> None:
     """Refuse `trainer.compile` where torch would fail in the first step, with a long traceback.
 

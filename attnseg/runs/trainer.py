@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.plugins.precision import HalfPrecision
 
 from attnseg.callbacks import build_callbacks
 from attnseg.callbacks.interruption import StopRequest
@@ -42,6 +44,9 @@ def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> 
     options: dict[str, Any] = settings.model_dump(exclude=_NOT_LIGHTNINGS)
     if settings.strategy == "ddp" and _leaves_parts_without_gradient(config):
         options["strategy"] = "ddp_find_unused_parameters_true"
+    plugins: list[Any] = [AtomicCheckpointIO(), *_environment()]
+    if settings.precision == "bf16-true":
+        plugins.append(_Bfloat16Precision(options.pop("precision")))
     try:
         return pl.Trainer(
             **options,
@@ -49,7 +54,7 @@ def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> 
             gradient_clip_val=config.optim.gradient_clip_norm,
             gradient_clip_algorithm="norm",
             callbacks=build_callbacks(config, folder, stop),
-            plugins=[AtomicCheckpointIO(), *_environment()],
+            plugins=plugins,
             logger=build_loggers(config, folder) or False,
             default_root_dir=folder.path,
             enable_progress_bar=settings.progress_bar,
@@ -59,6 +64,22 @@ def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> 
         )
     except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"trainer: {error}") from None
+
+
+class _Bfloat16Precision(HalfPrecision):
+    """The network in bfloat16; what is measured and the loss's own weights as they are.
+
+    The module rounds the images to what the network takes.
+    """
+
+    def convert_module(self, module: Any) -> Any:
+        """Of an `AttnSegModule` the network alone."""
+        module.model.to(torch.bfloat16)
+        return module
+
+    def convert_input(self, data: Any) -> Any:
+        """A batch, masks and spacing (mm) among it, stays."""
+        return data
 
 
 def _environment() -> list[ClusterEnvironment]:
