@@ -62,6 +62,7 @@ class AttnSegModule(pl.LightningModule):
         self.threshold = 0.5  # chosen on the validation split, kept in every checkpoint
         self.data_record: dict[str, Any] = {}
         self.trained = TrainedPatients()  # ever, by the runs that it began from, too
+        self.made_with: dict[str, Any] = {}  # code, processes, threads, processor
         self.epoch_values: dict[str, float] = {}  # what the ledger's next row will hold
         self.last_step: StepRecord | None = None
 
@@ -151,6 +152,7 @@ class AttnSegModule(pl.LightningModule):
             "threshold": self.threshold,
             "data": self.data_record,
             PATIENTS: self.trained.record(),
+            **self.made_with,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ class Tracking(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Tell the loggers the configuration; W&B had it when its run was opened."""
         for logger in trainer.loggers:
-            logger.log_hyperparams(described(pl_module.config))
+            logger.log_hyperparams(described(pl_module.config, self.folder))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

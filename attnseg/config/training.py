@@ -197,6 +197,7 @@ class TrainConfig(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     resume: str = "auto"  # auto | none | a run folder | a .ckpt
+    resume_code: Literal["same", "changed"] = "same"  # changed: go on, though the code is another
     fork: str | None = None  # go on from this checkpoint under a changed configuration
     warmstart: str | None = None  # begin with these weights
     origin: str | None = None  # digest of what fork or warmstart names; the run fills it in

@@ -5,14 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from attnseg.config import TrainConfig
+from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
 
+_MADE_WITH = ("code", "processes", "threads", "cpu", "gpu")
 
-def described(config: TrainConfig) -> dict[str, Any]:
-    """What a logger is told of a run: the configuration, nested, and what is swept, flat."""
+
+def described(config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
+    """What a logger is told of a run: the configuration, nested, what is swept, flat, and what it
+    is made with (of its code not every file)."""
+    status = folder.read_status()
+    made_with = {key: status[key] for key in _MADE_WITH if key in status}
+    if code := made_with.get("code"):
+        made_with["code"] = {key: value for key, value in code.items() if key != "files"}
     sweep = config.run.sweep
     varied = {f"sweep/{key}": value for key, value in sweep.varied.items()} if sweep else {}
-    return {**config.model_dump(mode="json"), "identity": run_identity(config), **varied}
+    plain = config.model_dump(mode="json")
+    return {**plain, "identity": run_identity(config), **made_with, **varied}
 
 
 def group_of(config: TrainConfig) -> str | None:

@@ -99,6 +99,7 @@ def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
             run = open_run(
                 config,
                 mode="online",
+                folder=folder,
                 directory=Path(place),
                 git=read_snapshot(folder),
                 entity=settings.entity,

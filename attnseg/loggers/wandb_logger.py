@@ -137,12 +137,12 @@ class WandbRunLogger(NeverStops, WandbLogger):
         git = take_snapshot(self.folder) if settings.save_code else None
         self.mode, note = self._choose_mode()
         try:
-            run = open_run(self.config, mode=self.mode, directory=self.folder.path, git=git)
+            run = open_run(self.config, mode=self.mode, folder=self.folder, git=git)
         except Exception as error:
             if self.mode == "offline":
                 raise
             self.mode, note = "offline", f"no run could be opened there ({error})"
-            run = open_run(self.config, mode="offline", directory=self.folder.path, git=git)
+            run = open_run(self.config, mode="offline", folder=self.folder, git=git)
         self._experiment = run
         self._sender = Sender(run, self.config, self.folder)
         if self.mode == "online":

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from attnseg.config import TrainConfig
 from attnseg.loggers.described import described, group_of
-from attnseg.loggers.snapshot import GitState
+from attnseg.runs.folder import RunFolder
+from attnseg.runs.git import GitState
 from attnseg.runs.identity import run_identity, run_name
 
 Mode = Literal["online", "offline"]
@@ -68,7 +69,8 @@ def open_run(
     config: TrainConfig,
     *,
     mode: Mode,
-    directory: Path,
+    folder: RunFolder,
+    directory: Path | None = None,
     git: GitState | None = None,
     entity: str | None = None,
     project: str | None = None,
@@ -80,7 +82,8 @@ def open_run(
     Args:
         config: the training run's.
         mode: online talks to the server; offline writes files.
-        directory: W&B makes its folder `wandb` in it.
+        folder: the run's.
+        directory: W&B makes its folder `wandb` in it; None: in the run's.
         git: the commit to name; None names none.
         entity, project, finish_timeout_s, run_id: instead of the configuration's.
 
@@ -101,12 +104,12 @@ def open_run(
         group=group_of(config),
         job_type="train",
         tags=settings.tags or None,
-        config=described(config),
+        config=described(config, folder),
         allow_val_change=True,  # trainer.* may differ when a run goes on
         resume="allow",
         reinit="create_new",
         mode=mode,
-        dir=str(directory),
+        dir=str(directory or folder.path),
         settings=wandb.Settings(
             silent=True,
             init_timeout=settings.init_timeout_s,

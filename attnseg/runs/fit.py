@@ -37,15 +37,20 @@ from attnseg.loggers import close
 from attnseg.memory import reuse_freed_memory
 from attnseg.module import AttnSegModule
 from attnseg.processes import leave_group
+from attnseg.runs.code import Code, code_of, continued, listed, other_versions
 from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_foreign
 from attnseg.runs.group import first_of_group
 from attnseg.runs.identity import identified, run_identity, run_name
 from attnseg.runs.inheritance import inherited, trained_patients, validated_on_known
+from attnseg.runs.machine import machine_of, other_processor, own_threads, use_threads
 from attnseg.runs.origin import fork, read_parent, warm_start
 from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.resume import (
+    ResumePoint,
     adopt,
+    refuse_other_code,
     refuse_other_data,
+    refuse_other_processes,
     refuse_to_begin_over,
     restarted,
     resume_point,
@@ -75,7 +80,7 @@ def fit(config: TrainConfig) -> int:
     config = identified(config)
     folder = folder_of(config)
     stop = StopRequest()
-    with stop.listening():
+    with stop.listening(), own_threads():
         try:
             return _train(config, folder, stop)
         except Interrupted as request:  # before the run began: there is nothing to note or save
@@ -94,23 +99,34 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     data = AttnSegDataModule(config.data, config.seed)
     if config.resume != "none":
         refuse_other_data(folder.read_status().get("data"), data.fingerprint, folder.path)
+    code = code_of(config)
     if config.resume == "auto" and _is_finished(config, folder):
-        tell(f"this run is finished: {folder.path} (resume=none trains it again)")
+        changed = refuse_other_code(config, folder.read_status().get("code"), code, folder.path)
+        by = f", by code that has changed since ({listed(changed)})" if changed else ""
+        tell(f"this run is finished{by}: {folder.path} (resume=none trains it again)")
         if folder.lacks_report() and not folder.is_held():
             _report(folder)
         return 0
-    start = resume_point(config, folder, data.fingerprint)
+    point = resume_point(config, folder, data.fingerprint)
+    start, then = (point.path, point.record) if point else (None, {})
+    if point:
+        code = _code_goes_on(config, point, code)
     parent = read_parent(config) if config.fork and start is None else None
     _quieten()
-    if config.trainer.num_threads:
-        torch.set_num_threads(config.trainer.num_threads)
+    _note(use_threads(config, then))
     trainer = build_trainer(config, folder, stop)
+    if point:
+        refuse_other_processes(config, point, trainer.world_size)
+    machine = machine_of(trainer)
+    if other := other_processor(then, machine):
+        _note(f"another processor ({other}): the last digits may differ from one machine's run")
     if config.trainer.reuse_memory and trainer.strategy.root_device.type == "cpu":
         reuse_freed_memory()
     module = AttnSegModule(config)
     before = inherited(config, start, parent)
     if note := note_on_network(config):
         tell(f"note: model.network: {note}")
+    module.made_with = {"code": code, **machine}
     # Lightning does this too, but only after a checkpoint's weights were rounded to float32.
     trainer.precision_plugin.convert_module(module)
     began = {} if start else _first_weights(config, module)
@@ -139,11 +155,11 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
                     refuse_to_begin_over(folder)
                 _clear(folder)
                 if parent is not None:
-                    record = fork(parent, config, folder, data.record, module.trained)
-                    began["fork"] = record
+                    passed_on = (data.record, module.trained, module.made_with)
+                    began["fork"] = fork(parent, config, folder, *passed_on)
             else:
                 adopt(start, folder)
-            began[PATIENTS] = module.trained.record()
+            began |= {PATIENTS: module.trained.record(), **module.made_with}
             _begin(folder, config, data.record, began, resumed=start is not None)
         if start is None and config.fork:
             start = folder.last  # which rank zero has made, before the ranks meet
@@ -209,6 +225,25 @@ def _fit(
     if trainer.is_global_zero:
         _report(folder)
     return 0
+
+
+def _code_goes_on(config: TrainConfig, point: ResumePoint, code: Code) -> Code:
+    """The code of a run that is resumed; says what has changed of it."""
+    then = point.record.get("code")
+    if not isinstance(then, dict):
+        _note("an older attnseg did not record this run's code; it goes on with today's")
+        return code
+    changed = refuse_other_code(config, then, code, point.path)
+    if changed:
+        _note(f"it goes on under changed code: {listed(changed)}")
+    if versions := other_versions(then, code):
+        _note(f"it goes on under other versions: {versions}")
+    return continued(then, code, changed, point.step)
+
+
+def _note(text: str) -> None:
+    if text:
+        tell(f"note: {text}")
 
 
 def _first_weights(config: TrainConfig, module: AttnSegModule) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from attnseg.config import TrainConfig
 _FREE: dict[str, tuple[str, ...] | None] = {
     "run": None,
     "resume": None,
+    "resume_code": None,
     "fork": None,  # a path; what it led to is in `origin`
     "warmstart": None,
     "keep_ids": None,

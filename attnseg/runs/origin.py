@@ -26,6 +26,7 @@ from attnseg.runs.checkpoints import (
     read_checkpoint,
     save_checkpoint,
 )
+from attnseg.runs.code import changed_files
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
 from attnseg.runs.ledger import read_ledger, write_row
@@ -157,6 +158,7 @@ def fork(
     folder: RunFolder,
     data: dict[str, Any],
     trained: TrainedPatients,
+    made_with: dict[str, Any],
 ) -> dict[str, Any]:
     """Make the parent's checkpoint this folder's last.ckpt, as if this run had written it.
 
@@ -169,11 +171,14 @@ def fork(
         folder: of the new run.
         data: the new run's data record.
         trained: the patients of the parent and of the new run.
+        made_with: its code, processes, threads and processor.
 
     Returns:
-        A record: from where, and every key that differs.
+        A record: from where, every key that differs, and every file of the code that does.
     """
     content, record = parent.content, parent.content[KEY]
+    code = record.get("code")
+    changed_code = changed_files(code, made_with["code"]) if isinstance(code, dict) else []
     _forget_what_is_measured_otherwise(content, parent.changed)
     if not config.callbacks.ema.enabled and "current_model_state" in content:
         content["state_dict"] = dict(content.pop("current_model_state"))  # not the average
@@ -183,6 +188,7 @@ def fork(
         "identity": run_identity(config),
         "data": data,
         PATIENTS: trained.record(),
+        **made_with,
     }
     home = home_of(parent.path)
     _take_best(content, home, folder)
@@ -196,6 +202,7 @@ def fork(
         "epoch": parent.done,
         "step": int(content["global_step"]),
         "changed": parent.changed,
+        "changed_code": changed_code,
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +16,7 @@ from attnseg.files import write_atomically
 from attnseg.finite import broken_state
 from attnseg.runs.archive import KEY
 from attnseg.runs.checkpoints import diverged, find_checkpoint, read_checkpoint
+from attnseg.runs.code import changed_files, listed
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import defining_part, differences, run_identity
 from attnseg.runs.ledger import read_ledger
@@ -44,7 +47,64 @@ def refuse_other_data(record: object, fingerprint: str, place: Path) -> None:
         )
 
 
-def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Path | None:
+def refuse_other_code(
+    config: TrainConfig, then: object, now: Mapping[str, Any], place: Path
+) -> list[str]:
+    """Refuse to go on under changed code, unless `resume_code=changed` allows it.
+
+    Args:
+        config: of this command.
+        then: the code that is recorded; None where an older attnseg recorded none.
+        now: from `code_of`.
+        place: what the record is of.
+
+    Returns:
+        The files that have changed.
+
+    Raises:
+        ConfigError: names them.
+    """
+    changed = changed_files(then, now) if isinstance(then, dict) else []
+    if changed and config.resume_code == "same":
+        raise ConfigError(
+            f"{place}: its code has changed since: {listed(changed)}. What would come of it now is "
+            "neither the old code's run nor the new one's: undo the change; or allow it by "
+            "resume_code=changed, which is recorded; or train anew (resume=none, or another "
+            "run.dir)"
+        )
+    return changed
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """A checkpoint that this run goes on from."""
+
+    path: Path
+    record: dict[str, Any]  # what attnseg keeps in it: code, threads, patients, ...
+    step: int
+    global_batch_size: int  # cases of a step
+
+
+def refuse_other_processes(config: TrainConfig, point: ResumePoint, processes: int) -> None:
+    """Refuse another number of processes, on which a step would be of other cases.
+
+    Raises:
+        ConfigError: names both numbers, and what would keep the steps.
+    """
+    each, theirs = config.data.batch_size, point.global_batch_size
+    if theirs == each * processes:
+        return
+    count = theirs // each
+    then, now = (f"{n} process{'es' * (n != 1)}" for n in (count, processes))
+    raise ConfigError(
+        f"{point.path} is of {then} with data.batch_size={each}, {theirs} cases a step; on {now} a "
+        f"step would be of {each * processes}, which is another run: go on with {then} "
+        "(trainer.devices), or, from an epoch's end, make it a run of its own by fork=, where "
+        f"data.batch_size={theirs / processes:g} would keep the steps"
+    )
+
+
+def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> ResumePoint | None:
     """The checkpoint to go on from, or None for a fresh start.
 
     Raises:
@@ -84,7 +144,9 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Pa
         )
     refuse_other_data(record.get("data"), fingerprint, path)
     _refuse_done(config, content, path)
-    return path
+    return ResumePoint(
+        path, record, int(content["global_step"]), _loader(content)["global_batch_size"]
+    )
 
 
 def refuse_to_begin_over(folder: RunFolder) -> None:
@@ -131,7 +193,7 @@ def _refuse_done(config: TrainConfig, content: dict[str, Any], path: Path) -> No
 
 def position(content: dict[str, Any]) -> tuple[int, bool]:
     """How many epochs are complete in a training checkpoint, and whether it is inside the next."""
-    inside = bool(content["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["batches"])
+    inside = bool(_loader(content)["batches"])
     return int(content["epoch"]) + (0 if inside else 1), inside
 
 
@@ -149,6 +211,11 @@ def saved_so_far(folder: RunFolder) -> str:
         return "No checkpoint had been written."
     verb = "is" if len(told) == 1 else "are"
     return f"{' and '.join(told)} {verb} from before it."
+
+
+def _loader(content: dict[str, Any]) -> dict[str, int]:
+    """The state of the training loader."""
+    return dict(content["loops"]["fit_loop"]["state_dict"]["combined_loader"][0])
 
 
 def newest_checkpoint(spec: str, key: str) -> Path:

@@ -21,6 +21,7 @@ State = Literal[
     "failed",  # ended by an error of its own
     "pending",  # nothing of it has begun
     "invalid",  # a sweep's job whose configuration is wrong
+    "changed",  # a sweep's job whose run was made by code that has changed since
     "gone",  # a sweep lists it as begun, and its folder is not there
     "unknown",  # its status.json is missing or broken
 ]
@@ -29,7 +30,9 @@ STATES: tuple[State, ...] = get_args(State)
 RESUMABLE: tuple[State, ...] = ("partial", "interrupted", "crashed")
 """What the same command goes on with."""
 
-TROUBLED: tuple[State, ...] = ("failed", "crashed", "interrupted", "invalid", "gone", "unknown")
+TROUBLED: tuple[State, ...] = (
+    *("failed", "crashed", "interrupted", "invalid", "changed", "gone", "unknown"),
+)
 """What somebody should look at."""
 
 

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from rich.console import Console
 
@@ -96,7 +95,7 @@ class Runner:
                 continue
             state = self.record.state(job)
             done = self.record.is_done(job) and (state == "pruned" or not job.folder.lacks_report())
-            done = done or state == "running"
+            done = done or state in ("running", "changed")
             if starts_afresh(job.config) or not done:
                 chosen.setdefault(job.run_id, job)
         return list(chosen.values())
@@ -104,12 +103,12 @@ class Runner:
     def _freeze(self, job: Job) -> None:
         """Write the configuration that the worker reads."""
         assert job.config is not None
-        trainer: dict[str, Any] = {"progress_bar": False}  # the table shows the epochs
+        config = job.config
+        trainer = config.trainer.model_copy(update={"progress_bar": False})  # the table shows it
         threads = threads_of_a_job(self.launcher)
-        if threads is not None and job.config.trainer.num_threads is None:
-            trainer["num_threads"] = max(1, threads // processes_of(job.config))
-        settings = job.config.trainer.model_copy(update=trainer)
-        config = job.config.model_copy(update={"trainer": settings})
+        share = None if threads is None else max(1, threads // processes_of(config))
+        launcher = config.launcher.model_copy(update={"threads": share})
+        config = config.model_copy(update={"trainer": trainer, "launcher": launcher})
         self._grants[job.index] = freeze(config, self.record.frozen(job.index))
 
     def _launch(self, indices: list[int]) -> Exception | None:
@@ -198,7 +197,7 @@ def conclude(record: SweepRecord) -> int:
     if console.is_terminal:
         console.print(live_table(record, len(rows)))
     for row in rows:
-        if row["state"] in ("failed", "invalid"):
+        if row["state"] in ("failed", "invalid", "changed"):
             reason = (str(row["reason"]).strip().splitlines() or [""])[0]
             print(f"{row['state']}: {row['name']}: {reason}", file=sys.stderr)
     text = ", ".join(f"{number} {state}" for state, number in counts.most_common())

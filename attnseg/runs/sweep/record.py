@@ -13,6 +13,7 @@ from typing import Any
 from attnseg.config import SweepMembership, TrainConfig
 from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE
 from attnseg.files import write_json
+from attnseg.runs.code import Code, changed_files, code_of, listed
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
 from attnseg.runs.states import RESUMABLE, State, has_nothing_left, read_state
@@ -67,6 +68,7 @@ class SweepRecord:
     varied: Sequence[str]
     jobs: list[Job] = field(default_factory=list)
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:8])  # this invocation
+    _codes: dict[int, Code] = field(default_factory=dict)  # of the jobs, now
 
     @property
     def path(self) -> Path:
@@ -138,7 +140,23 @@ class SweepRecord:
             outcome = self.outcome(job)
             if outcome.started and outcome.exit_code is None:  # it is about to go on
                 return "running", "", status
+        if changed := self._changed_code(job, job.config, state, status):
+            hint = "resume_code=changed takes it as it is, resume=none trains it anew"
+            return "changed", f"its code has changed since: {listed(changed)}; {hint}", status
         return state, reason, status
+
+    def _changed_code(
+        self, job: Job, config: TrainConfig, state: State, status: Mapping[str, Any]
+    ) -> list[str]:
+        """The files that training would refuse to go on with, or to take the run as finished by."""
+        kept = state in ("finished", "pruned") or (state != "running" and job.folder.last.is_file())
+        if not kept or "code" not in status:
+            return []
+        if config.resume == "none" or config.resume_code == "changed":
+            return []
+        if job.index not in self._codes:
+            self._codes[job.index] = code_of(config)
+        return changed_files(status["code"], self._codes[job.index])
 
     def row(self, job: Job) -> dict[str, Any]:
         """A job as sweep.json has it."""
@@ -147,6 +165,7 @@ class SweepRecord:
             **dict.fromkeys(RESUMABLE, INTERRUPTED),
             "failed": status.get("exit_code", FAILED),
             "invalid": USER_MISTAKE,
+            "changed": USER_MISTAKE,
         }
         return {
             "index": job.index,

@@ -161,7 +161,7 @@ class Search:
                 self.study.tell(trial.number, values)
         elif state == "pruned":
             self.study.tell(trial.number, state=self.states.PRUNED)
-        elif state in ("failed", "invalid"):
+        elif state in ("failed", "invalid", "changed"):
             self.study.tell(trial.number, state=self.states.FAIL)
 
     def refresh_record(self) -> None:

@@ -20,6 +20,7 @@ _COLOURS: dict[State, str] = {  # what matters most first
     "running": "yellow",
     "failed": "red",
     "invalid": "red",
+    "changed": "red",
     "unknown": "red",
     "gone": "red",
     "crashed": "magenta",

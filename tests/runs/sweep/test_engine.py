@@ -120,7 +120,7 @@ def test_jobs_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert sweep(tmp_path, *words) == 0
     assert (run_folder(tmp_path, "seed=1") / "threads").read_text() == "3"
     (frozen,) = tmp_path.glob("sweeps/*/jobs/0.yaml")
-    assert yaml.safe_load(frozen.read_text())["trainer"]["num_threads"] == 3
+    assert yaml.safe_load(frozen.read_text())["launcher"]["threads"] == 3
 
 
 def test_the_processes_of_a_ddp_job_share_its_threads(
@@ -132,7 +132,7 @@ def test_the_processes_of_a_ddp_job_share_its_threads(
     words = ("launcher=joblib", "launcher.n_jobs=2", "trainer=ddp_cpu", "seed=1,2")
     assert sweep(tmp_path, *words, "trainer.num_threads=null") == 0
     (frozen,) = tmp_path.glob("sweeps/*/jobs/0.yaml")
-    assert yaml.safe_load(frozen.read_text())["trainer"]["num_threads"] == 3
+    assert yaml.safe_load(frozen.read_text())["launcher"]["threads"] == 3
 
 
 @pytest.mark.parametrize(
