@@ -6,7 +6,7 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnseg.listing import shortened
+from attnseg.listing import readable, shortened
 
 FAILED = 1
 """The exit code of a run that failed by itself."""
@@ -20,6 +20,9 @@ INTERRUPTED = 75
 
 class UserError(Exception):
     """Something in the input is wrong; the message names it and says what to do."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(readable(message))
 
 
 class ConfigError(UserError):
@@ -39,10 +42,10 @@ class DataError(UserError):
     """
 
     def __init__(self, headline: str, problems: Sequence[str] = ()) -> None:
-        self.headline = headline
-        self.problems = list(problems)
+        self.headline = readable(headline)
+        self.problems = [readable(problem) for problem in problems]
         super().__init__(
-            "\n".join([headline, *(f"  - {line}" for line in shortened(self.problems))])
+            "\n".join([self.headline, *(f"  - {line}" for line in shortened(self.problems))])
         )
 
 

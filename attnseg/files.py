@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from attnseg.errors import ConfigError, WriteError
+from attnseg.listing import readable
 
 _WATCHED: dict[Path, Callable[[], None]] = {}
 
@@ -127,8 +128,10 @@ def make_folder(folder: Path, key: str) -> None:
         key: the configuration key that named it.
 
     Raises:
-        ConfigError: there is a file in its place, or it cannot be written to.
+        ConfigError: there is a file in its place, or it cannot be written to, or it is no text.
     """
+    if readable(folder) != str(folder):  # ITK could not write there, and no JSON could name it
+        raise ConfigError(f"{key}={folder}: is not UTF-8; choose another place")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         reason = "" if os.access(folder, os.W_OK | os.X_OK) else "it is read-only"
@@ -140,7 +143,7 @@ def make_folder(folder: Path, key: str) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
-    write_atomically(path, lambda stream: stream.write(text.encode()))
+    write_atomically(path, lambda stream: stream.write(text.encode(errors="backslashreplace")))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Long lists of problems, made short: what is alike is named a few times and counted."""
+"""What is told: long lists made short, and names of files that are no text made readable."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ _ALIKE = 10  # so many lines of a kind are all shown
 _NAMED = 5
 _KINDS = 40
 _SPECIFIC = re.compile(r"'[^']*'|\"[^\"]*\"|\([^)]*\)|\S*[/\\\d]\S*")
+
+
+def readable(text: object) -> str:
+    r"""As text that can be printed and written: bytes of a file name that are no UTF-8 as \\xe9."""
+    name = str(text)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return name
 
 
 def shortened(lines: Sequence[str]) -> list[str]:

@@ -1,8 +1,10 @@
-"""How this process gets its memory."""
+"""How this process gets its memory, and how much there is."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+from pathlib import Path
 
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -25,3 +27,16 @@ def reuse_freed_memory() -> bool:
         return False
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER))
     return all(bool(mallopt(name, value)) for name, value in settings)
+
+
+def available_memory() -> int:
+    """Bytes that this machine has for new work: what Linux calls available, else a guess."""
+    try:
+        with Path("/proc/meminfo").open() as stream:
+            lines = dict(line.split(":", 1) for line in stream)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        try:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+        except (OSError, ValueError):
+            return 2**30

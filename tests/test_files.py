@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from pathlib import Path
 from typing import IO
@@ -13,7 +14,15 @@ import pytest
 
 import attnseg
 from attnseg.data.tables import read_table
-from attnseg.files import csv_text, read_csv, replace_folder, write_atomically, write_json
+from attnseg.errors import ConfigError
+from attnseg.files import (
+    csv_text,
+    make_folder,
+    read_csv,
+    replace_folder,
+    write_atomically,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_content_and_no_rubbish(tmp_path: Path) -> None:
@@ -92,3 +101,8 @@ def test_a_table_that_users_give_reads_back_what_was_written(tmp_path: Path) -> 
     table.write_text(csv_text(["case", "xray"], [["=a", "-b.png"], ["-1", "+c/d.png"]]))
     rows = [row for _, row in read_table(table, ("case",))]
     assert rows == [{"case": "=a", "xray": "-b.png"}, {"case": "-1", "xray": "+c/d.png"}]
+
+
+def test_a_place_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"out=.*\\xe9x: is not UTF-8"):
+        make_folder(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9x")), "out")

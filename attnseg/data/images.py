@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnseg.data.case import Spacing
+from attnseg.data.itk import opened
 from attnseg.errors import DataError
 
 # A PNG's pHYs chunk is a print resolution; ITK reports 1.0 mm where there is none.
@@ -24,6 +25,7 @@ _NO_SPACING = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 # Pixel Spacing, Imager Pixel Spacing (projection X-ray), Nominal Scanned Pixel Spacing (film).
 _DICOM_SPACING = ("0028|0030", "0018|1164", "0018|2010")
 _NIFTI_HEADER = 352
+_MOST_OFFSET = 1 << 20  # bytes before the pixels; what lies behind them is not read
 _NIFTI_FLOATS = {16: "f4", 64: "f8"}  # data type codes of its header
 
 
@@ -44,16 +46,20 @@ def read_image(path: Path) -> Picture:
     """Read a grey image; a DICOM MONOCHROME1 comes inverted (ITK does it): bright is absorbed.
 
     Raises:
-        DataError: missing, unreadable, truncated, in colour, not 2-D, or with NaN or infinity.
+        DataError: missing, unreadable, truncated, too large, in colour, not 2-D, or with NaN or
+            infinity.
     """
     _refuse_unopenable(path)
     import SimpleITK as sitk
 
     try:
-        image = sitk.ReadImage(str(path))
+        with opened(path) as reader:
+            image = reader.Execute()
         pixels = sitk.GetArrayFromImage(image)
     except RuntimeError:  # ITK's words name C++ files and addresses
         raise DataError(f"{path}: cannot be decoded; it is truncated, or no image") from None
+    except MemoryError:
+        raise DataError(f"{path}: does not fit the memory that is free; scale it down") from None
     _refuse_broken_nifti(path, pixels.nbytes)
     pixels = _two_dimensional(_grey(pixels, image.GetNumberOfComponentsPerPixel(), path), path)
     if pixels.dtype not in (np.uint8, np.uint16, np.int16):
@@ -171,7 +177,7 @@ def _refuse_broken_nifti(path: Path, n_bytes: int) -> None:
         return
     try:
         with gzip.open(path) if name.endswith(".gz") else path.open("rb") as stream:
-            content = stream.read()
+            content = stream.read(_MOST_OFFSET + n_bytes)
     except (EOFError, OSError, zlib.error):
         content = b""
     if len(content) < _NIFTI_HEADER + n_bytes:
@@ -201,14 +207,10 @@ def read_header(path: Path) -> Any:
     """SimpleITK's reader of a file, its header read and its pixels not.
 
     Raises:
-        DataError: it cannot be decoded.
+        DataError: it cannot be decoded, or is too large.
     """
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        with opened(path, image=False) as reader:
+            return reader
     except RuntimeError:
         raise DataError(f"{path}: cannot be decoded; it is truncated, or no image") from None
-    return reader

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from attnseg.data.case import Spacing
 from attnseg.data.images import read_header, read_image
+from attnseg.data.itk import refuse_too_large
 from attnseg.errors import ConfigError, DataError
 
 Kind = Literal["dicom", "volume", "picture"]
@@ -134,6 +135,7 @@ def _read_dicom(path: Path, window: Window) -> Radiograph:
         dataset = pydicom.dcmread(path)
         _refuse_other_things(dataset, path)
         spacing, aspect = _dicom_spacing(dataset, path)
+        refuse_too_large(path, (int(dataset.Columns), int(dataset.Rows)))
         _refuse_truncated(dataset, path)
         notes = _notes(dataset)
         if window == "header" and _has_display(dataset):

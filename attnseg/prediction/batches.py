@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 
 from attnseg.errors import ConfigError
 from attnseg.evaluation import refuse_non_finite
+from attnseg.memory import available_memory
 from attnseg.prediction.predictor import Predictor
 
 MOST = 16  # a larger batch gains no speed worth its memory
@@ -114,18 +113,10 @@ class BatchRunner:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device; for a CPU what Linux calls available, else 1 GiB."""
+    """Bytes that are free on a device; for a CPU see `available_memory`."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        with Path("/proc/meminfo").open() as stream:
-            lines = dict(line.split(":", 1) for line in stream)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        try:
-            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-        except (OSError, ValueError):
-            return 2**30
+    return available_memory()
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from attnseg.config import PredictConfig
 from attnseg.data.radiograph import Radiograph, Window, read_radiograph
 from attnseg.errors import DataError
 from attnseg.files import write_json
+from attnseg.listing import readable
 from attnseg.prediction import files
 from attnseg.prediction.grid import Prepared, on_grid, prepare
 from attnseg.prediction.inputs import Item
@@ -162,8 +163,8 @@ def _record(case: OpenCase, found: Found, settings: Settings, notes: list[str]) 
     lesions = [lesion.record() for lesion in found.lesions]
     record: dict[str, Any] = {"case": case.item.name}
     if not config.anonymise:
-        record["image"] = str(case.item.image)
-        record["drr"] = None if case.item.drr is None else str(case.item.drr)
+        record["image"] = readable(case.item.image)
+        record["drr"] = None if case.item.drr is None else readable(case.item.drr)
     record |= {
         "pathways": case.pathways,
         "pathways_meaning": _SAID[case.pathways],

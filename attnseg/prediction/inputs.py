@@ -12,11 +12,13 @@ from pathlib import Path
 
 from attnseg.data.radiograph import DICOMS, PICTURES, VOLUMES, kind_of
 from attnseg.errors import ConfigError, DataError
+from attnseg.listing import readable
 
 _ENDINGS = (*VOLUMES, *PICTURES, *DICOMS)
 _ROLE = re.compile(r"[-_. ]?(x-?ray|cxr|drr)$", re.IGNORECASE)
 _COMPANION = re.compile(r"^(.+)_(mask|labels|thickness)$", re.IGNORECASE)
 _SHEET = "contact_sheet.png"
+_LONGEST = 200  # bytes of a case's name; file systems take 255, and a number may follow
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def find_items(
         problem = None
         if drr is not None and partner is None:
             problem = (
-                f"{path}: no DRR of that name among drr=; add it, or leave drr= out: the X-ray "
-                "alone then serves both pathways"
+                f"{readable(path)}: no DRR of that name among drr=; add it, or leave drr= out: the "
+                "X-ray alone then serves both pathways"
             )
         items.append(Item(name, path, partner, problem))
     return items
@@ -163,7 +165,8 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def _safe(name: str) -> str:
-    return re.sub(r"[^\w.=+-]+", "_", name).strip("._") or "image"
+    plain = re.sub(r"[^\w.=+-]+", "_", name).encode()[:_LONGEST].decode(errors="ignore")
+    return plain.strip("._") or "image"
 
 
 def _pair(images: Sequence[Path], drrs: Sequence[Path]) -> list[Path | None]:

@@ -15,6 +15,7 @@ from attnseg import __version__
 from attnseg.config import PredictConfig
 from attnseg.data.radiograph import Window
 from attnseg.errors import DataError
+from attnseg.listing import readable
 from attnseg.prediction.batches import BatchRunner
 from attnseg.prediction.case import OpenCase, Settings, interpret, open_case, write_case
 from attnseg.prediction.files import read_result, remove_leftovers
@@ -122,14 +123,20 @@ def predict_items(
             continue
         try:
             waiting.append(open_case(item, settings, key))
-        except DataError as error:
-            outcome.problems[item.name] = " ".join([error.headline, *error.problems])
+        except (DataError, MemoryError) as error:
+            outcome.problems[item.name] = _told(error, item)
             progress(1)
             continue
         if _full(waiting, runner):
             _finish(waiting, settings, runner, outcome, cases, progress)
     _finish(waiting, settings, runner, outcome, cases, progress)
     return outcome
+
+
+def _told(error: DataError | MemoryError, item: Item) -> str:
+    if isinstance(error, DataError):
+        return " ".join([error.headline, *error.problems])
+    return f"{readable(item.image)}: does not fit the memory that is free; scale it down"
 
 
 def is_done(folder: Path, key: str) -> bool:
@@ -155,9 +162,12 @@ def _finish(
 ) -> None:
     """Predict and write the cases that wait, and let them go."""
     for case, canvas in zip(waiting, _canvases(waiting, runner), strict=True):
-        found = interpret(case, canvas.maps(), settings)
-        write_case(case, found, settings, cases / case.item.name)
-        outcome.done.append(case.item.name)
+        try:
+            found = interpret(case, canvas.maps(), settings)
+            write_case(case, found, settings, cases / case.item.name)
+            outcome.done.append(case.item.name)
+        except MemoryError as error:
+            outcome.problems[case.item.name] = _told(error, case.item)
         progress(1)
     waiting.clear()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from attnseg.files import write_atomically, write_csv, write_json
+from attnseg.listing import readable, shortened
 from attnseg.prediction.files import read_result
 from attnseg.prediction.lesions import COLUMNS
 
@@ -67,15 +68,15 @@ def grouped(problems: Mapping[str, str], files: Mapping[str, Path]) -> list[str]
     groups: dict[tuple[Path, str], list[str]] = defaultdict(list)
     for name, text in problems.items():
         path = files[name]
-        reason = text.removeprefix(f"{path}: ")
+        reason = text.removeprefix(f"{readable(path)}: ")
         groups[(path.parent, reason)].append(text)
     lines = []
     for (folder, reason), texts in groups.items():
         if len(texts) < 4:
             lines += texts
         else:
-            lines.append(f"{folder}: {len(texts)} files, each {reason}")
-    return lines
+            lines.append(f"{readable(folder)}: {len(texts)} files, each {reason}")
+    return shortened(lines)
 
 
 def _lesions(stream: IO[bytes], records: Iterable[Mapping[str, Any]]) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from attnseg.data.images import read_image, read_mask
 from attnseg.data.readers.manifest import ManifestSource
 from attnseg.errors import ConfigError
 from tests.data.drr.helpers import chest, write, write_series
+from tests.data.hostile import BOMBS, NAMES, SIDE, named
 
 QUIET = ("progress_bar=false", "workers=0")
 SMALL = ("projection=cone_beam", "projection.detector.size=[48,48]",
@@ -410,3 +412,27 @@ def test_the_phantoms_round_trip_trains(tmp_path: Path) -> None:
         found = read.load(made)
         np.testing.assert_array_equal(found.mask, expected.mask)
         assert np.corrcoef(found.drr.ravel(), expected.drr.ravel())[0, 1] > 0.97
+
+
+def test_a_bad_volume_stops_no_other_whatever_it_is_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hu, _ = chest()
+    folder = tmp_path / "ct"
+    plain = write(folder / "plain.nii.gz", hu)
+    for name in NAMES:
+        named(folder, name, ".nii.gz").write_bytes(plain.read_bytes())
+    series = named(folder, b"s\xe9ries", "")
+    write_series(folder / "series", hu)
+    (folder / "series").rename(series)
+    first = next(series.iterdir())
+    first.rename(named(series, b"\xff", ".dcm"))
+    huge = bytearray(BOMBS[".nii"](SIDE))
+    struct.pack_into("<8h", huge, 40, 3, 32_767, 32_767, 32_767, 1, 1, 1, 1)
+    (folder / "bomb.nii").write_bytes(huge)
+    (folder / "other.mha").write_bytes(BOMBS[".mha"](SIDE))
+    assert _drr(f"ct={folder}", f"out={tmp_path / 'out'}", *SMALL) == 1
+    told = capsys.readouterr().err
+    assert "2 could not be projected" in told
+    assert "its header says 32767 x 32767 x 32767 voxels" in told
+    assert len(_rows(tmp_path / "out")) == len(NAMES) + 2

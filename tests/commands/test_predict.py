@@ -19,6 +19,7 @@ from attnseg.data.images import read_image, write_image
 from attnseg.prediction import case as case_module
 from attnseg.prediction import session
 from attnseg.runs.folder import RunFolder
+from tests.data.hostile import BOMBS, NAMES, SIDE, named
 from tests.data.test_radiograph import BROKEN, broken
 from tests.prediction.helpers import (
     PATIENT,
@@ -566,3 +567,51 @@ def test_evaluate_measures_ensembles_and_augmentation(
     assert len(both["members"]) == 2
     values = {run["dice_original"] for run in (plain, flipped, both)}
     assert len(values) == 3
+
+
+def test_one_bad_image_stops_nothing(
+    finished: RunFolder,
+    pictures: Path,
+    tmp_path: Path,
+    out: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What claims to be huge is listed; what has an odd name is predicted, and named readably."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    source = pictures / "xray" / "p0_xray.png"
+    for name in NAMES:
+        shutil.copy(source, named(folder, name, ".png"))
+    for ending in (".png", ".nii.gz", ".jpg"):
+        (folder / f"bomb{ending}").write_bytes(BOMBS[ending](SIDE))
+    (named(folder, b"br\xf6ken", ".png")).write_bytes(b"nothing")
+    assert predict(finished.path, folder, out) == 1
+    text = capsys.readouterr().out
+    assert "5 images" in text and "4 images could not be used" in text
+    assert "bomb.png: its header says 60000 x 60000 px" in text
+    assert r"br\xf6ken.png: cannot be decoded" in text
+    problems = json.loads((out / "problems.json").read_text())
+    assert len(problems) == 4
+    images = {row["image"] for row in rows(out / "images.csv")}
+    assert len(images) == 5
+    assert str(folder / r"\xe9t\xe9.png") in images
+    for path in (out / "lesions.json", out / "index.html", *out.glob("cases/*/result.json")):
+        assert "\\udc" not in path.read_text(encoding="utf-8")
+
+
+def test_memory_that_runs_out_over_one_image_stops_no_other(
+    finished: RunFolder, pictures: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, seen = session.open_case, []
+
+    def opened(item: Any, *rest: Any) -> Any:
+        seen.append(item)
+        if len(seen) == 2:
+            raise MemoryError
+        return whole(item, *rest)
+
+    monkeypatch.setattr(session, "open_case", opened)
+    assert predict(finished.path, pictures / "xray", out) == 1
+    assert len(list((out / "cases").iterdir())) == 5
+    (problem,) = json.loads((out / "problems.json").read_text()).values()
+    assert "does not fit the memory" in problem

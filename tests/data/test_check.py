@@ -11,8 +11,10 @@ from attnseg.config import LidcDrrDataConfig, ManifestDataConfig
 from attnseg.data.check import check_data, report_on
 from attnseg.data.findings import Finding
 from attnseg.data.images import write_image
+from attnseg.data.readers.lidc_drr import LidcDrrSource
 from attnseg.data.spelling import shown
 from attnseg.errors import ConfigError
+from tests.data.hostile import BOMBS, SIDE, named
 
 Folder = Callable[..., Path]
 
@@ -195,3 +197,16 @@ def test_the_real_set_is_sound_but_for_what_is_known(lidc_root: Path) -> None:
     assert "LIDC-IDRI-0029" in warning
     assert "LIDC-IDRI-0138" in warning
     assert "it counts twice" in warning
+
+
+def test_files_of_any_name_and_claim_are_checked(lidc_folder: Folder) -> None:
+    root = lidc_folder(6)
+    for ending in ("_drr.png", "_drr_mask.png"):
+        new = named(root, b"LIDC-IDRI-0001 \xe9", ending)
+        next(root.rglob(f"LIDC-IDRI-0001*{ending}")).rename(new)
+    _drr(root, 4).write_bytes(BOMBS[".png"](SIDE))
+    (message,) = [m for m in _messages(_check(root), "error") if "scans.csv" not in m]
+    assert "its header says 60000 x 60000 px" in message
+    config = LidcDrrDataConfig(name="lidc_drr", root=str(root), size=64)
+    cases = LidcDrrSource(config).cases()
+    assert r"LIDC-IDRI-0001 \xe9" in {case.case_id for case in cases}

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnseg.data.images import read_header
+from attnseg.data.itk import itk_name
 from attnseg.errors import DataError
 
 _UNEVEN = 0.1  # share by which the distance of two slices may differ from the others
@@ -74,7 +75,8 @@ def read_grid(path: Path) -> Grid:
         DataError: missing, no image, not 3-D, or a folder with no or several series.
     """
     if path.is_dir():
-        return _read_series(path)
+        with itk_name(path) as place:
+            return _read_series(Path(place))
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     reader = read_header(path)

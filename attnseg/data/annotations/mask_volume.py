@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from attnseg.data.annotations.grid import Grid, read_grid
 from attnseg.data.annotations.nodule import Annotations, Nodule, Voxels
+from attnseg.data.itk import opened
 from attnseg.errors import DataError
 
 _CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
@@ -36,7 +37,8 @@ def read_mask_volume(path: Path, grid: Grid, *, at_least: int = 1) -> Annotation
     import SimpleITK as sitk
 
     try:
-        values = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        with opened(path, image=False) as reader:
+            values = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError:
         raise DataError(f"{path}: cannot be decoded; it is truncated, or no image") from None
     if values.ndim != 3 or (values < 0).any() or (values != np.floor(values)).any():

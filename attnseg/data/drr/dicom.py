@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from attnseg.data.itk import opened, refuse_too_large
 from attnseg.errors import DataError
 
 _MODALITY, _SPACING = "0008|0060", "0028|0030"
@@ -85,6 +86,8 @@ def read_series(folder: Path, wanted: str | None) -> Any:
     import SimpleITK as sitk
 
     names = series_files(folder, wanted)
+    with opened(Path(names[0]), image=False) as header:
+        refuse_too_large(folder, (*header.GetSize()[:2], len(names)), image=False)
     if len(names) == 1:
         return sitk.ReadImage(names[0])  # a slice, which is refused later, or multi-frame
     reader = sitk.ImageSeriesReader()

@@ -61,10 +61,9 @@ def refuse_truncated_nifti(path: Path) -> None:
     order = _order(head)
     if order is None:
         return  # what reads the volume will say so
-    count, *sides = struct.unpack(f"{order}8h", head[40:56])
     bits = struct.unpack(f"{order}h", head[72:74])[0]
     begins = max(_NIFTI_HEADER, int(struct.unpack(f"{order}f", head[108:112])[0]))
-    needed = begins + math.prod(max(1, side) for side in sides[: max(count, 0)]) * bits // 8
+    needed = begins + math.prod(max(1, side) for side in _sides(head, order)) * bits // 8
     size = path.stat().st_size if ending == ".nii" else _unzipped_size(path, needed)
     if size < needed:
         raise DataError(f"{path}: truncated: it holds fewer voxels than its header says")
@@ -85,7 +84,9 @@ def refuse_non_finite_nifti(path: Path) -> None:
     if order is None or kind is None:
         return
     begins = max(_NIFTI_HEADER, int(struct.unpack(f"{order}f", head[108:112])[0]))
-    raw = gzip.decompress(path.read_bytes()) if ending == ".nii.gz" else path.read_bytes()
+    n_voxels = math.prod(max(1, side) for side in _sides(head, order))
+    with gzip.open(path) if ending == ".nii.gz" else path.open("rb") as stream:
+        raw = stream.read(begins + n_voxels * int(kind[1]))  # and not what lies behind
     count = (len(raw) - begins) // int(kind[1])
     voxels = np.frombuffer(raw, dtype=np.dtype(order + kind), count=count, offset=begins)
     bad = int((~np.isfinite(voxels)).sum())
@@ -100,6 +101,12 @@ def _order(head: bytes) -> str | None:
     return next((order for order in "<>" if struct.unpack(f"{order}i", head[:4])[0] == 348), None)
 
 
+def _sides(head: bytes, order: str) -> list[int]:
+    """The voxels along each axis."""
+    count, *sides = struct.unpack(f"{order}8h", head[40:56])
+    return [int(side) for side in sides[: max(count, 0)]]
+
+
 def _unzipped_size(path: Path, needed: int) -> int:
     """Bytes behind a gzip; its last four say so of one in one piece, cheaply."""
     with path.open("rb") as stream:
@@ -110,7 +117,7 @@ def _unzipped_size(path: Path, needed: int) -> int:
     size = 0
     try:
         with gzip.open(path) as unzipped:
-            while part := unzipped.read(1 << 22):
+            while size < needed and (part := unzipped.read(1 << 22)):
                 size += len(part)
     except (EOFError, OSError, zlib.error):
         return 0

@@ -9,6 +9,7 @@ names that fit, the longest counts.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from attnseg.errors import ConfigError, DataError
 
 _SUFFIX = re.compile(r"[-_. ]+(ct|image|volume)$", re.IGNORECASE)
 _SEPARATORS = "_-. "
+_LONGEST = 180  # letters of a case's name; file systems take 255 bytes, and views get endings
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ def find_jobs(config: DrrConfig) -> Found:
 
 def _job(name: str, ct: Path, mask: Path | None, healthy: bool, named: Naming) -> Job:
     case, patient = named.names(name, ct)
+    if len(case) > _LONGEST:  # files are named after it
+        kept = case[: _LONGEST - 13]
+        case = f"{kept}-{hashlib.sha256(case.encode()).hexdigest()[:12]}"
     return Job(case, patient, ct, mask, healthy, fingerprint(ct, mask))
 
 
@@ -99,7 +104,7 @@ def fingerprint(*paths: Path | None) -> str:
             stat = file.stat()
             lines.append(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}")
         lines.append("|")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
 
 
 def _files_of(path: Path) -> list[Path]:

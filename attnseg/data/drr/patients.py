@@ -17,6 +17,7 @@ from pathlib import Path
 
 from attnseg.config.drr import DrrConfig
 from attnseg.data.drr.dicom import dicom_files, is_dicom
+from attnseg.data.itk import itk_name
 from attnseg.errors import ConfigError, DataError
 
 _NAME, _ID = "0010|0010", "0010|0020"
@@ -119,9 +120,10 @@ def _header(ct: Path) -> tuple[str, str]:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
     for path in dicom_files(ct) if ct.is_dir() else [ct] if is_dicom(ct) else []:
-        reader.SetFileName(str(path))
         try:
-            reader.ReadImageInformation()
+            with itk_name(path) as name:
+                reader.SetFileName(name)
+                reader.ReadImageInformation()
         except RuntimeError:
             continue
         told = (

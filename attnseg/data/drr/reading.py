@@ -21,6 +21,7 @@ from attnseg.data.drr.headers import (
 )
 from attnseg.data.drr.masks import number_nodules
 from attnseg.data.drr.volume import Array, Volume, same_grid
+from attnseg.data.itk import itk_name, opened
 from attnseg.errors import DataError
 
 _ENDINGS = ".nii, .nii.gz, .mha, .mhd, .nrrd, or a folder with one DICOM series"
@@ -95,12 +96,19 @@ def _decoded(path: Path, series: str | None) -> Any:
         raise DataError(f"{path}: no such file or folder")
     try:
         if path.is_dir():
-            return read_series(path, series)
+            with itk_name(path) as place:
+                try:
+                    return read_series(Path(place), series)
+                except DataError as error:  # in the words of the folder that was given
+                    raise DataError(str(error).replace(place, str(path))) from None
         path.open("rb").close()
         refuse_bad_spacing(path)
-        refuse_truncated_nifti(path)
-        refuse_non_finite_nifti(path)
-        return sitk.ReadImage(str(path))
+        with opened(path, image=False) as reader:
+            refuse_truncated_nifti(path)
+            refuse_non_finite_nifti(path)
+            return reader.Execute()
+    except MemoryError:
+        raise DataError(f"{path}: does not fit the memory that is free") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
     except RuntimeError as error:  # ITK's words name C++ files and addresses

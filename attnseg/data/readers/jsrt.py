@@ -85,15 +85,17 @@ def read_img(path: Path) -> Picture:
         DataError: missing, of another length, or not 12 bits (little-endian, say).
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read(_BYTES)
+            data += stream.read(1)  # a longer file is refused, not read
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror})") from None
     if len(data) != _BYTES:
         raise DataError(
-            f"{path}: {len(data)} bytes, but an image of {SIDE_PX} x {SIDE_PX} 16-bit pixels has "
-            f"{_BYTES}; it is cut off, or no .IMG of JSRT"
+            f"{path}: {path.stat().st_size} bytes, but an image of {SIDE_PX} x {SIDE_PX} 16-bit "
+            f"pixels has {_BYTES}; it is cut off, or no .IMG of JSRT"
         )
     pixels = np.frombuffer(data, dtype=">u2").reshape(SIDE_PX, SIDE_PX)
     if pixels.max() > _WHITE:

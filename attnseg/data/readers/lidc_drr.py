@@ -24,6 +24,7 @@ from attnseg.data.images import read_image, read_mask
 from attnseg.data.readers.files import attempt, fingerprint_files, named_files, parse_spacing
 from attnseg.data.tables import read_table
 from attnseg.errors import ConfigError, DataError
+from attnseg.listing import readable
 
 _DRR, _MASK = "_drr.png", "_drr_mask.png"
 _PATIENT = re.compile(r"LIDC-IDRI-\d{4}(?!\d)")
@@ -134,7 +135,7 @@ class LidcDrrSource:
         ]
 
     def _case(self, path: Path) -> Case:
-        case_id = path.name.removesuffix(_DRR)
+        case_id = readable(path.name.removesuffix(_DRR))
         match = _PATIENT.match(path.name)
         patient = match.group() if match is not None else case_id
         return Case(
