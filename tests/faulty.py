@@ -3,12 +3,13 @@
 ATTNSEG_FAULT is JSON: {"what": ..., "step": n, "rank": r, "once": path of a marker file}. `what`:
 kill (SIGKILL after a step), kill_launcher, stop (SIGTERM to itself), stop_launcher,
 kill_while_writing (half of last.ckpt is on the disk), kill_after_ledger (the row is written, the
-checkpoint is not), nan_validation (in one case), lose (`folder` is deleted). With `once` it happens
+checkpoint is not), nan_validation, nan_loss, lose (`folder` is deleted). With `once` it happens
 to the first process that gets there, so that a restart goes on.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -92,6 +93,16 @@ def nan_in_validation() -> None:
     AttnSegModule.validation_step = spoiled  # type: ignore[method-assign]
 
 
+def nan_loss() -> None:
+    original = AttnSegModule.training_step
+
+    def spoiled(self: Any, batch: Any, batch_idx: int) -> Any:
+        loss = original(self, batch, batch_idx)
+        return loss * float("nan") if due(FAULT.get("step", 0)) else loss
+
+    AttnSegModule.training_step = spoiled  # type: ignore[method-assign]
+
+
 def main() -> int:
     match FAULT.get("what"):
         case "kill":
@@ -108,9 +119,14 @@ def main() -> int:
             after_ledger()
         case "lose":
             after_step(lambda: shutil.rmtree(FAULT["folder"]))
+        case "nan_loss":
+            nan_loss()
         case "nan_validation":
             nan_in_validation()
-    return worker(Path(sys.argv[1]))
+    frozen, *words = sys.argv[1:]
+    # Its digest, and the packages that are trusted; a test that starts this itself gives none.
+    words = words or [hashlib.sha256(Path(frozen).read_bytes()).hexdigest()]
+    return worker(Path(frozen), *words)
 
 
 if __name__ == "__main__":

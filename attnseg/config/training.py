@@ -77,7 +77,7 @@ class CallbacksConfig(Section):
     ema: EmaConfig = EmaConfig()
     overlays: OverlaysConfig = OverlaysConfig()
     train_metrics_every_n_steps: Positive = 1  # of an epoch, counted from its first
-    stop_on_non_finite: bool = True
+    stop_on_non_finite: bool = True  # of training's losses; validation and weights always do
 
 
 # Lightning's names (a test compares), so that a mistyped one costs no import of it.

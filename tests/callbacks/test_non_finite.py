@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -136,21 +137,32 @@ def test_a_stop_in_mid_epoch_saves_no_broken_state_over_a_good_one(
     failed(folder, "weights became NaN or infinite by epoch 2, step 3", "last.ckpt (of epoch 1)")
 
 
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("nan_validation", "the validation of epoch 1 is not finite"),
+        pytest.param("nan_loss", "non-finite loss in epoch 1, step 0", marks=pytest.mark.full),
+    ],
+)
 def test_the_ranks_of_a_group_stop_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    what: str,
+    words: str,
 ) -> None:
     """Rank one alone sees it; rank zero, which writes the status, says so."""
     from attnseg.runs import launch as launch_module
 
     monkeypatch.setattr(launch_module, "WORKER", "tests.faulty")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    fault = f'{{"what": "nan_validation", "rank": 1, "once": "{tmp_path / "fault"}"}}'
-    monkeypatch.setenv("ATTNSEG_FAULT", fault)
+    fault = {"what": what, "rank": 1, "once": str(tmp_path / "fault")}
+    monkeypatch.setenv("ATTNSEG_FAULT", json.dumps(fault))
     folder = RunFolder(tmp_path / "run")
     group = ("trainer=ddp_cpu", "trainer.accelerator=cpu", "data.batch_size=1")
     assert launch(configure(folder.path, *group, "logger=none")) == FAILED
-    failed(folder, "the validation of epoch 1 is not finite", "cases ")
-    assert capfd.readouterr().err.count("is not finite") == 1
+    failed(folder, words, "cases ")
+    assert capfd.readouterr().err.count(words) == 1
 
 
 def test_broken_weights_are_refused_by_whoever_loads_them(
