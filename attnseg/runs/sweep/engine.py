@@ -77,7 +77,12 @@ def launch_jobs(
 
     indices = list(grants)
     runner = JobRunner(
-        record.path, record.session, grants, log=settings.name != "basic", fail_fast=fail_fast
+        record.path,
+        record.session,
+        grants,
+        log=settings.name != "basic",
+        fail_fast=fail_fast,
+        ends_with_sweep=settings.name in ("joblib", "submitit_local"),
     )
     words = [f"hydra/launcher={settings.name}", assignment("hydra.sweep.dir", str(runner.sweep))]
     threads = threads_of_a_job(settings)

@@ -18,6 +18,7 @@ from attnseg.files import write_json, write_text
 from attnseg.runs.folder import RunFolder, now
 from attnseg.runs.frozen import thaw
 from attnseg.runs.identity import run_identity, run_name
+from attnseg.runs.sweep.orphans import SweepsProcess, busy
 from attnseg.signals import handled
 
 
@@ -31,6 +32,8 @@ class JobRunner:
         log: keep what a job prints in its run folder (output.log), as several at once would
             write over each other on a terminal.
         fail_fast: a failure keeps further jobs from starting.
+        ends_with_sweep: where this process, which makes the object, is killed, so end the
+            launcher's; for launchers whose jobs are processes of the same machine.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class JobRunner:
         *,
         log: bool,
         fail_fast: bool,
+        ends_with_sweep: bool,
     ) -> None:
         self.grants = dict(grants)
         self.sweep = sweep.resolve()
@@ -48,13 +52,17 @@ class JobRunner:
         self.log = log
         self.fail_fast = fail_fast
         self.cwd = Path.cwd()  # Ray's workers have one of their own
+        self.owner = SweepsProcess() if ends_with_sweep else None
 
     def __call__(self, selection: Any) -> int | None:
         """Run the job `selection.index`; never raises, since a launcher would drop the others."""
-        index = int(selection.index)
         stop = self.sweep / f".stop-{self.session}"
-        if stop.exists():
-            return None
+        if self.owner is not None:
+            self.owner.watch(stop)
+        with busy:
+            return None if stop.exists() else self._run_frozen(int(selection.index), stop)
+
+    def _run_frozen(self, index: int, stop: Path) -> int:
         os.chdir(self.cwd)
         # joblib's workers leave a way of starting processes that no data loader can use.
         multiprocessing.set_start_method(None, force=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,11 @@ from omegaconf import OmegaConf
 
 from attnseg.config import LauncherConfig
 from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE
+from attnseg.runs.folder import RunFolder
 from attnseg.runs.sweep import engine
+from attnseg.runs.sweep.orphans import started
 from attnseg.runs.sweep.worker import JobRunner
-from tests.runs.sweep.helpers import record, run_folder, states, sweep
+from tests.runs.sweep.helpers import record, run_folder, states, sweep, sweep_elsewhere
 
 EXTRAS = {
     "joblib": "hydra_plugins.hydra_joblib_launcher",
@@ -210,3 +215,46 @@ def test_a_job_that_the_launcher_forgot_is_no_success(
     monkeypatch.setattr(jobs, "launch_jobs", lambda *unused, **options: None)
     assert sweep(tmp_path, "seed=1,2") == USER_MISTAKE
     assert "without starting 2 of the jobs" in capsys.readouterr().err
+
+
+def _ends(pid: int, within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while started(pid) is not None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return started(pid) is None
+
+
+@pytest.mark.parametrize(
+    "launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.full)]
+)
+def test_the_workers_of_a_killed_sweep_save_and_end(launcher: str, tmp_path: Path) -> None:
+    needs(launcher)
+    words = ("schedule=none", "schedule.total_epochs=60", "callbacks.overlays.every_n_epochs=0")
+    words = (*words, "seed=1,2,3")
+    killed = sweep_elsewhere(
+        tmp_path, *words, f"launcher={launcher}", "launcher.n_jobs=2", wait=False
+    )
+    deadline = time.monotonic() + 240
+    while len(ledgers := list(tmp_path.glob("seed=*/metrics.csv"))) < 2:
+        assert time.monotonic() < deadline
+        assert killed.poll() is None
+        time.sleep(0.1)
+    runs = [RunFolder(ledger.parent) for ledger in ledgers]
+    workers = [int(run.read_status()["pid"]) for run in runs]
+    killed.kill()
+    killed.wait()
+    assert all(_ends(worker, 60) for worker in workers)
+    for run in runs:
+        assert run.read_status()["state"] == "interrupted"
+        assert run.read_status()["reason"].endswith("; saved")
+    assert len(list(tmp_path.glob("seed=*"))) == 2
+    epochs = 1 + max(run.read_status()["epoch"] for run in runs)
+    assert sweep(tmp_path, *words, f"trainer.max_epochs={epochs}") == 0
+    assert set(states(tmp_path).values()) == {"finished"}
+
+
+def test_a_process_is_known_by_when_it_began() -> None:
+    assert started(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        assert _ends(process.pid, 30)  # a zombie, until somebody waits for it
+    assert started(process.pid) is None
