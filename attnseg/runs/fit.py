@@ -385,6 +385,7 @@ def _quieten() -> None:
         ".*Total length of `list` across ranks is zero.*",  # no validation: `_refuse_lesionless`
         ".*LeafSpec.*",
         ".*isinstance.treespec.*",
+        ".*`srun` command is available.*",  # launch says it where it matters
         ".*sync_dist=True.*",  # every rank has computed the same value
     ):
         warnings.filterwarnings("ignore", message=pattern)

@@ -34,7 +34,8 @@ def group() -> Literal["torchrun", "slurm"] | None:
 
 def first_of_group() -> bool:
     """Whether what concerns the whole group is this process's to say."""
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    rank = {"torchrun": "RANK", "slurm": "SLURM_PROCID", None: ""}[group()]
+    return os.environ.get(rank, "0") == "0"
 
 
 def run_group(count: int, command: Sequence[str], grace_s: int) -> int:

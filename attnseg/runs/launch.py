@@ -51,6 +51,7 @@ def launch(config: TrainConfig) -> int:
             "c10d --rdzv-endpoint HOST:PORT -m attnseg train ..."
         )
     if count == 1:
+        _note_idle_tasks()
         return _fit(config)
     folder = folder_of(config)
     make_folder(folder.path, "run.dir" if config.run.dir else "run.root")
@@ -73,6 +74,17 @@ def launch(config: TrainConfig) -> int:
         file=sys.stderr,
     )
     return FAILED
+
+
+def _note_idle_tasks() -> None:
+    """Say so where SLURM has given tasks that this process alone leaves idle."""
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    if "SLURM_JOB_ID" in os.environ and tasks not in ("", "0", "1"):
+        print(
+            f"note: SLURM has given this job {tasks} tasks, and one process trains; "
+            "srun attnseg train ... trainer=ddp trainer.devices=(tasks on a node) uses them all",
+            flush=True,
+        )
 
 
 def processes_wanted(config: TrainConfig) -> int:

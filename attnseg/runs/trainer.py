@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytorch_lightning as pl
@@ -92,7 +93,13 @@ def _environment() -> list[ClusterEnvironment]:
         case "torchrun":
             return [TorchElasticEnvironment()]
         case "slurm":
-            return [SLURMEnvironment(auto_requeue=False)]  # ours requeues after saving
+            try:
+                return [SLURMEnvironment(auto_requeue=False)]  # ours requeues after saving
+            except RuntimeError:  # Lightning counts on SLURM_NTASKS_PER_NODE
+                tasks = os.environ["SLURM_NTASKS"]
+                raise ConfigError(
+                    f"srun --ntasks={tasks}: give --ntasks-per-node (and --nodes) instead"
+                ) from None
     return [LightningEnvironment()]
 
 
