@@ -113,11 +113,20 @@ def damage_of_zip(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
+            broken = broken or next(filter(None, map(_misread, archive.infolist())), None)
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, zlib and struct raise many kinds
         return next(iter(str(error).splitlines()), type(error).__name__)
-    return None if broken is None else f"the checksum of {broken} in it is wrong"
+    return None if broken is None else f"checksum or header of {broken} in it is wrong"
+
+
+def _misread(entry: zipfile.ZipInfo) -> str | None:
+    """The name of an entry that torch would give from memory it has not filled."""
+    directory = bool(entry.external_attr & 0x10)  # as DOS marks it: torch takes its size for 0
+    stored = entry.compress_type == zipfile.ZIP_STORED
+    short = stored and entry.compress_size != entry.file_size
+    return entry.filename if directory or short else None
 
 
 def make_folder(folder: Path, key: str) -> None:
