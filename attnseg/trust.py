@@ -56,7 +56,11 @@ def refuse_untrusted(config: object, trust: Sequence[str], place: object) -> Non
         CheckpointError: it holds more than plain values, or names something other than a torch
             module's class of a trusted package.
     """
-    if (what := _not_plain(config)) is not None:
+    try:
+        what = _not_plain(config)
+    except RecursionError:
+        what = "too many containers inside each other"
+    if what is not None:
         raise CheckpointError(f"{place}: refused, its configuration holds {what}")
     model = config.get("model") if isinstance(config, Mapping) else None
     network = model.get("network") if isinstance(model, Mapping) else None

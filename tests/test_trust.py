@@ -281,6 +281,14 @@ def test_odd_values_in_a_configuration_are_refused(good: RunFolder, tmp_path: Pa
         assert word in refusal(str(path))
 
 
+def test_a_configuration_without_end_is_refused() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(CheckpointError, match=r"here: refused, .*too many containers"):
+        refuse_untrusted({"model": {"network": {**UNET, "act": nested}}}, (), "here")
+
+
 def test_a_class_is_found_without_running_anything() -> None:
     found = trusted_class("monai.networks.nets.UNet", nn.Module, (), "here")
     assert found.__module__ == "monai.networks.nets.unet"

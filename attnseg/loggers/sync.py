@@ -133,7 +133,7 @@ def _judge(folder: RunFolder, settings: SyncConfig) -> Candidate:
 
     try:
         config = validate(yaml.safe_load(folder.config.read_text()), TrainConfig)
-    except (ConfigError, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (ConfigError, OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         return Candidate(folder, None, "unreadable", f"config.yaml cannot be used: {reason}")
     if not read_ledger(folder.ledger):

@@ -131,7 +131,7 @@ def _read_mapping(path: Path) -> tuple[dict[str, Any], str]:
         value = json.loads(text) if path.suffix == ".json" else yaml.load(text, loader)
     except FileNotFoundError:
         return {}, f"{path}: is missing"
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         return {}, f"{path}: cannot be read ({str(error).splitlines()[0]})"
     if not isinstance(value, dict):
         return {}, f"{path}: holds no keys but a {type(value).__name__}"

@@ -77,7 +77,7 @@ def test_a_flipped_bit_in_safetensors_is_noticed(tmp_path: Path) -> None:
         assert never_silent(path, read_archive, bits(path.read_bytes())) > 0.9 * _FLIPS
 
 
-def test_every_bit_of_the_zips_directory(tmp_path: Path) -> None:
+def test_bits_of_the_zips_directory(tmp_path: Path) -> None:
     """One of them (a file marked as a folder) let torch give memory that nobody had filled."""
     path = tmp_path / "a.ckpt"
     save_checkpoint({"x": torch.ones(3)}, path)
