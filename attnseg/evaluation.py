@@ -146,7 +146,8 @@ def write_results(
 ) -> None:
     """Write metrics.json, metrics_definitions.json (unit and meaning of each key), cases.csv.
 
-    Each file is replaced as a whole. An undefined value is null in JSON, empty in CSV.
+    Each file is replaced as a whole, metrics.json last: it says what the others are of. An
+    undefined value is null in JSON, empty in CSV.
 
     Args:
         result: what to write.
@@ -154,13 +155,13 @@ def write_results(
         about: what was measured (split, checkpoint, ...), added to metrics.json.
     """
     names = sorted(result.summary)
-    measured = {name: result.summary[name] for name in names}
-    write_json(output_dir / "metrics.json", {**measured, **(about or {})})
     definitions = {name: definition_of(name) for name in names}
     write_json(output_dir / "metrics_definitions.json", definitions)
     measures = {name for row in result.cases for name in row} - set(DESCRIPTION)
     table = csv_text([*DESCRIPTION, *sorted(measures)], result.cases)
     write_text(output_dir / "cases.csv", table)
+    measured = {name: result.summary[name] for name in names}
+    write_json(output_dir / "metrics.json", {**measured, **(about or {})})
 
 
 def finite(value: float) -> Number:

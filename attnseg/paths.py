@@ -1,7 +1,8 @@
-"""Where the package finds its own files."""
+"""Where the package finds its own files, and keeps what it can make again."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -10,3 +11,9 @@ def conf_dir() -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
+
+
+def cache_folder(configured: str | None) -> Path:
+    """`configured`, else $ATTNSEG_CACHE, else ~/.cache/attnseg."""
+    chosen = configured or os.environ.get("ATTNSEG_CACHE") or "~/.cache/attnseg"
+    return Path(chosen).expanduser()

@@ -11,7 +11,6 @@ is called by its network and its attention, and by what else tells it from the f
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import sys
 from collections import defaultdict
@@ -22,6 +21,7 @@ import numpy as np
 import yaml
 
 from attnseg.cli import main as attnseg
+from attnseg.commands.compare_check import Present
 from attnseg.reports.compare.differences import (
     Flat,
     defining,
@@ -29,7 +29,9 @@ from attnseg.reports.compare.differences import (
     short_names,
     words_of,
 )
+from attnseg.reports.compare.evaluations import CaseRow, read_evaluation
 from attnseg.reports.compare.statistics import bootstrap_interval
+from attnseg.runs.records import read_record
 
 METRICS = (
     "dice_positive",
@@ -40,22 +42,30 @@ METRICS = (
     "pointing_game",
 )
 COLUMN = {"dice_positive": "dice"}
-Cases = dict[str, dict[str, str]]
+Cases = dict[str, CaseRow]
 
 
-def cases_of(run: Path, extra: list[str]) -> Cases:
-    """The rows of a run's held-out cases, by case id."""
-    out = run / "evaluate" / "folds"
-    weights, cases = run / "checkpoints" / "best.ckpt", out / "cases.csv"
-    if not cases.exists() or cases.stat().st_mtime < weights.stat().st_mtime:  # trained since
+def cases_of(run: Path, extra: list[str], present: Present) -> Cases:
+    """The rows of a run's held-out cases, by case id; measured where none hold."""
+    out, record = run / "evaluate" / "folds", read_record(run)
+    evaluation, why = read_evaluation(record, "val", out)
+    if evaluation is not None:
+        standing = present.standing(evaluation, record.folder.best, record.config, "val")
+        if standing.kind == "unchecked":
+            print(f"{run}: {standing.why}", file=sys.stderr)
+        elif standing.kind != "holds":
+            evaluation = None
+    if evaluation is None:
         words = [f"checkpoint='{run}'", "split=val", f"output_dir='{out}'", "n_pictures=0"]
         if attnseg(["evaluate", *words, "accelerator=cpu", *extra]):
             raise SystemExit(f"{run}: could not be measured")
-    with cases.open(newline="") as stream:
-        return {row["case_id"]: row for row in csv.DictReader(stream)}
+        evaluation, why = read_evaluation(record, "val", out)
+        if evaluation is None:
+            raise SystemExit(f"{run}: {why}")
+    return dict(evaluation.cases)
 
 
-def number(row: dict[str, str], metric: str) -> float:
+def number(row: CaseRow, metric: str) -> float:
     """A case's value; NaN where it has no meaning."""
     text = row.get(COLUMN.get(metric, metric), "")
     return float(text) if text else math.nan
@@ -112,6 +122,7 @@ def main() -> None:
     folds: dict[str, list[int]] = defaultdict(list)
     first: dict[str, Flat] = {}
     unfinished: list[Path] = []
+    present = Present()
     for config in (path for root in args.runs for path in sorted(root.glob("*/config.yaml"))):
         settings = yaml.safe_load(config.read_text())
         fold = settings["data"]["split"]["fold"]
@@ -122,7 +133,7 @@ def main() -> None:
             if fold in folds[row]:
                 raise SystemExit(f"{config.parent}: fold {fold} of '{row}' is there twice")
             folds[row].append(fold)
-            pooled[row] |= cases_of(config.parent, extra)
+            pooled[row] |= cases_of(config.parent, extra, present)
     if unfinished:
         print("left out, not finished:", *unfinished, file=sys.stderr)
     if not pooled:
@@ -148,7 +159,9 @@ def main() -> None:
             patients = [rows[key]["patient_id"] for _, key in kept]
             low, high = bootstrap_interval(values, patients)
             difference = f"{values.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
-            print(f"{name} - {args.baseline}, {metric}: {difference}, {len(values)} cases")
+            print(
+                f"{name} - {args.baseline}, {metric}: {difference}, {len(set(patients))} patients"
+            )
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def _refuse_nothing(found: Gathered) -> None:
 
 
 def _compare(config: CompareConfig, found: Gathered, command: str) -> int:
+    from attnseg.commands.compare_check import Present
     from attnseg.commands.compare_measure import measured_runs
     from attnseg.commands.compare_terminal import print_study
     from attnseg.files import make_folder
@@ -81,14 +82,15 @@ def _compare(config: CompareConfig, found: Gathered, command: str) -> int:
     from attnseg.reports.compare.study import build_study
 
     folder = Path(config.output_dir) if config.output_dir else _beside(config.runs)
-    runs, problems = measured_runs(found.runs, config, measure=False)
+    present = Present()
+    runs, problems = measured_runs(found.runs, config, present, measure=False)
     study = build_study(runs, config.labels)  # so that a wrong key is told before the work
     choose_baselines(study, config.baseline)
     heat = heat_keys(study, config.heatmap)
     _refuse_unknown(config, runs)
     make_folder(folder, "output_dir")
     if config.evaluate == "missing":
-        runs, problems = measured_runs(found.runs, config, measure=True)
+        runs, problems = measured_runs(found.runs, config, present, measure=True)
     study = build_study(runs, config.labels)
     baselines = choose_baselines(study, config.baseline)
     study.notes[:0] = [*found.problems, *_excluded(runs), *problems]

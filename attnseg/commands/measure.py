@@ -12,14 +12,19 @@ from attnseg.commands.compose import compose
 from attnseg.config import AnalyzeConfig, AnyData, EvaluateConfig, validate
 from attnseg.errors import ConfigError, DataError
 from attnseg.files import make_folder
+from attnseg.runs.content import write_content
 from attnseg.runs.identity import defining_keys
 from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.patients import TrainedPatients
 
 if TYPE_CHECKING:
+    from attnseg.data.datamodule import AttnSegDataModule
     from attnseg.evaluation import EvaluationResult
     from attnseg.prediction.predictor import PassOptions
     from attnseg.runs.checkpoints import LoadedCheckpoint
+
+
+_PLACES = ("root", "table", "scans_csv")  # keys of a data section that say where it lies
 
 
 @dataclass(frozen=True)
@@ -162,12 +167,14 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
 
     from attnseg.commands.pictures import draw_gallery
     from attnseg.data.datamodule import AttnSegDataModule
+    from attnseg.data.file_digests import digests_of
     from attnseg.evaluation import evaluate_batches, write_results
     from attnseg.lesion_tables import LesionTables
     from attnseg.prediction.predictor import predictor_of, threshold_of
     from attnseg.reports.froc import draw_froc
 
     config, checkpoint = job.config, job.checkpoint
+    weights = digests_of([member.path for member in job.members])
     model = predictor_of(job.members, job.passes)
     module = AttnSegDataModule(job.data, checkpoint.config.seed)
     loader = module.eval_dataloader(config.split, batch_size=config.batch_size)
@@ -178,6 +185,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         )
     device = ready_device(config.accelerator)
     make_folder(job.output_dir, "output_dir")
+    content = module.content_of(module.cases(config.split))
     threshold = threshold_of(job.members, config.threshold)
     tables = LesionTables()
     result = evaluate_batches(
@@ -194,17 +202,19 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         "checkpoint": str(checkpoint.path),
         "checkpoint_epoch": checkpoint.epoch,
         "run_id": checkpoint.identity,
-        "as_trained": config.threshold is None and job.plain and _same_data(job),
+        "as_trained": config.threshold is None and job.plain and _same_data(job, module),
         "n_cases_seen_in_training": n_seen,
         PATIENTS: trained.record(),
-        "data": dict(module.source.record),
+        "data": {**module.source.record, "digest": content.digest},
+        "weights": weights,
     }
     if not job.plain:
         about["members"] = [str(member.path) for member in job.members]
         about["run_ids"] = [member.identity for member in job.members]
         about |= {"tta": config.tta, "mc_dropout": config.mc_dropout, "seed": config.seed}
-    write_results(result, job.output_dir, about)
     tables.write(job.output_dir)
+    write_content(job.output_dir / "content.json", content)
+    write_results(result, job.output_dir, about)
     draw_froc(job.output_dir, len(result.cases))
     draw_gallery(job, model, module, result.cases, threshold)
     if n_seen:
@@ -260,10 +270,21 @@ def measure_training(
     return result
 
 
-def _same_data(job: Job) -> bool:
-    """Whether it is the data that the run was trained with, wherever the files lie now."""
+def _same_data(job: Job, module: AttnSegDataModule) -> bool:
+    """Whether it is the data that the run was trained with, wherever the files lie now.
+
+    In the same place they may have changed since; in another they must be the same.
+    """
     ours, trained = job.data.model_dump(), job.checkpoint.config.data.model_dump()
-    return defining_keys({"data": ours}) == defining_keys({"data": trained})
+    if defining_keys({"data": ours}) != defining_keys({"data": trained}):
+        return False
+    digest = job.checkpoint.data_record.get("digest")
+    if digest is None or all(ours.get(key) == trained.get(key) for key in _PLACES):
+        return True
+    try:
+        return bool(module.content.digest == digest)
+    except DataError:  # of the cases that trained it some are not there
+        return False
 
 
 def ready_device(accelerator: str) -> str:

@@ -38,12 +38,6 @@ from attnseg.errors import ConfigError, DataError
 CACHE_VERSION = 2
 
 
-def cache_folder(configured: str | None) -> Path:
-    """`configured`, else $ATTNSEG_CACHE, else ~/.cache/attnseg."""
-    chosen = configured or os.environ.get("ATTNSEG_CACHE") or "~/.cache/attnseg"
-    return Path(chosen).expanduser()
-
-
 def decode_images(images: CaseImages, size: int) -> Decoded:
     """What the cache would hold of a case, without a cache: `attnseg predict` reads images once."""
     record = encode(fit_images(images, size))

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from attnseg.config import AnyData
-from attnseg.data.cache import DecodedCache, cache_folder
+from attnseg.data.cache import DecodedCache
 from attnseg.data.case import Case
 from attnseg.data.readers import build_source
 from attnseg.data.record import Decoded
 from attnseg.data.splits import make_splits
 from attnseg.errors import DataError
+from attnseg.paths import cache_folder
 
 _CASES_A_ROW = 3
 _PANEL_INCHES = 2.6

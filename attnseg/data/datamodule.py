@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from attnseg.config import AnyData
-from attnseg.data.cache import DecodedCache, cache_folder
+from attnseg.data.cache import DecodedCache
 from attnseg.data.case import Case, Source
 from attnseg.data.dataset import CaseDataset, TrainDataset
 from attnseg.data.digest import Content, content_of
@@ -30,6 +30,7 @@ from attnseg.data.readers import build_source, sound_cases
 from attnseg.data.sampling import EpochSampler, EvalSampler
 from attnseg.data.splits import SPLIT_NAMES, Splits, make_splits, training_share
 from attnseg.errors import ConfigError, DataError
+from attnseg.paths import cache_folder
 from attnseg.processes import place
 
 AnySplit = Literal["all", "train", "val", "test"]

@@ -20,7 +20,8 @@ from attnseg.data.file_digests import SIZE, FileDigests
 from attnseg.data.readers.files import attempt
 from attnseg.errors import DataError
 
-_ROW = "row of case "  # what a name begins with that means no file, but what tables say
+ROW = "row of case "
+"""What a name begins with that means no file, but what tables and options say of a case."""
 
 
 class Membership(NamedTuple):
@@ -75,7 +76,7 @@ def content_of(
     whole = hashlib.sha256()
     for (split, case), content in zip(members, contents, strict=True):
         row = _row(case, content)
-        files[f"{_ROW}{case.case_id}"] = row.hex()
+        files[f"{ROW}{case.case_id}"] = row.hex()
         whole.update(json.dumps([split, case.case_id, case.patient_id]).encode() + row)
         for name, path in content.files.items():
             digest = digests[path]
@@ -92,9 +93,9 @@ def digest_of(config: AnyData, *, progress: bool = True) -> str:
     Raises:
         ConfigError, DataError: the data set, its split or one of its files cannot be used.
     """
-    from attnseg.data.cache import cache_folder
     from attnseg.data.readers import build_source, sound_cases
     from attnseg.data.splits import make_splits, training_share
+    from attnseg.paths import cache_folder
 
     source = build_source(config)
     splits = make_splits(sound_cases(source), config.split)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from attnseg.data.detached import data_files
 from attnseg.files import write_atomically
+from attnseg.paths import cache_folder
 
 SIZE = 16  # bytes of a digest: sha256, cut off
 _SETTLED_NS = 2 * 10**9  # a file that changed later than so long ago may change within its clock
@@ -115,6 +116,22 @@ class FileDigests:
                 "the next start reads the files again; data.cache_dir=... chooses another place",
                 file=sys.stderr,
             )
+
+
+def digests_of(files: Sequence[Path]) -> list[str]:
+    """Hex digits of each file's digest, remembered in the cache's usual folder.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    found = FileDigests(cache_folder(None), progress=False).of(files)
+    digests = []
+    for file in files:
+        digest = found[file]
+        if isinstance(digest, OSError):
+            raise digest
+        digests.append(digest.hex())
+    return digests
 
 
 def _parts(path: Path) -> Iterator[tuple[Path, _State]]:

@@ -22,6 +22,7 @@ from attnseg.reports.diagnosis import Finding
 from attnseg.reports.html import Picture, embed, render
 from attnseg.reports.style import TARGETS, as_float, number
 from attnseg.runs.ledger import Row
+from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.records import read_record
 
 _LAST_EPOCHS = 5
@@ -107,7 +108,7 @@ def write_analysis_report(output_dir: Path, findings: Sequence[Finding]) -> Path
         "findings": findings,
         "target_table": _target_table(where, {"reached": summary}),
         "pictures": [embed(path, path.stem) for path in worst_first],
-        "summary_facts": _flat(summary),
+        "summary_facts": _flat({k: v for k, v in summary.items() if k != PATIENTS}),
         "classes": _count_classes(cases),
         "charts": None,
         "froc": None,

@@ -133,7 +133,7 @@ def _python() -> str:
 
 @functools.cache
 def _sources() -> Sources:
-    from attnseg.data.cache import cache_folder
+    from attnseg.paths import cache_folder
 
     return Sources(cache_folder(None) / f"source-{_python()}-1.json")
 

@@ -8,13 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from attnseg.cli import main
 from attnseg.commands import compare_measure
+from attnseg.reports.compare.maps import read_maps, write_maps
+from attnseg.runs.checkpoints import read_checkpoint, save_checkpoint
 from attnseg.runs.folder import RunFolder
 from tests.reports.compare.fakes import fake_run, grid
 
@@ -210,12 +211,20 @@ def test_what_is_missing_is_measured_once_and_kept(
     )
     subprocess.run([sys.executable, "-c", script, *words], check=True, capture_output=True)
     assert [path.stat().st_mtime_ns for path in kept] == stamps
-    later = time.time() + 5
-    os.utime(run / "checkpoints" / "best.ckpt", (later, later))
-    assert main([*words, "evaluate=never"]) == 0
-    assert "before best.ckpt" in " ".join(capsys.readouterr().out.split())
-    os.utime(run / "checkpoints" / "best.ckpt")
+    best = run / "checkpoints" / "best.ckpt"
+    os.utime(best)  # newer than the figures, as in a copy; its weights are the same
     assert main(words) == 0
+    assert [path.stat().st_mtime_ns for path in kept] == stamps
+    content = read_checkpoint(best)
+    content["state_dict"] = {
+        k: 2 * v if v.is_floating_point() else v for k, v in content["state_dict"].items()
+    }
+    save_checkpoint(content, best)
+    os.utime(best, (1e9, 1e9))  # and older, with others
+    assert main([*words, "evaluate=never"]) == 0
+    assert "with other weights than" in " ".join(capsys.readouterr().out.split())
+    assert main(words) == 0
+    assert "measured again on the val split" in " ".join(capsys.readouterr().out.split())
     assert all(path.stat().st_mtime_ns > old for path, old in zip(kept, stamps, strict=True))
 
 
@@ -231,9 +240,13 @@ def test_more_cases_need_only_their_pictures(
     ids = [row["case_id"] for row in table(run / "evaluate" / "phantom-all", "cases.csv")]
     assert main([*words, f"cases=[{ids[-1]}]"]) == 0
     maps = run / "evaluate" / "phantom-all" / "maps.npz"
-    os.utime(maps, (1e9, 1e9))  # of an earlier best.ckpt
+    before = maps.stat().st_mtime_ns
     assert main([*words, "n_cases=1"]) == 0
-    assert maps.stat().st_mtime > (run / "checkpoints" / "best.ckpt").stat().st_mtime
+    assert maps.stat().st_mtime_ns == before
+    write_maps(list(read_maps(maps).values()), maps, {"weights": ["others"], "digest": ""})
+    assert main([*words, "n_cases=1"]) == 0
+    summary = json.loads((maps.parent / "metrics.json").read_text())
+    assert read_maps(maps, {"weights": summary["weights"]})
 
 
 def test_what_cannot_be_measured_is_a_note(root: Path, capsys: Capture) -> None:

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attnseg.data.cache import DecodedCache, cache_folder
+from attnseg.data.cache import DecodedCache
 from attnseg.data.case import Case
 from attnseg.data.parallel import for_each
 from attnseg.errors import ConfigError, DataError
+from attnseg.paths import cache_folder
 
 Make = Callable[..., Any]
 

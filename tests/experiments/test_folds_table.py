@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from attnseg.commands.compare_check import Present, Standing
 from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
+from experiments import folds_table
 from experiments.folds_table import row_of
+from tests.reports.compare.fakes import fake_run
 
 
 def settings(fold: int, origin: str | None = None, *more: str) -> dict[str, Any]:
@@ -35,3 +39,18 @@ def test_folds_that_began_each_from_its_own_weights_can_be_one_row(
     runs = [settings(0), settings(0, "warmstart:aa"), settings(1, "warmstart:bb")]
     rows = [row_of(run, first, pool_origins=pool) for run in runs]
     assert sorted(set(rows)) == ["anatomical", *(f"anatomical {name}" for name in names)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "again"), [("holds", False), ("unchecked", False), ("other data", True)]
+)
+def test_a_fold_is_measured_again_where_its_figures_hold_no_more(
+    kind: Any, again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake_run(tmp_path / "run", evaluated="val")
+    (run / "evaluate" / "phantom-val").rename(run / "evaluate" / "folds")
+    measured: list[list[str]] = []
+    monkeypatch.setattr(folds_table, "attnseg", lambda words: measured.append(words))
+    monkeypatch.setattr(Present, "standing", lambda *_: Standing(kind, "why"))
+    assert len(folds_table.cases_of(run, [], Present())) == 24
+    assert bool(measured) == again

@@ -30,6 +30,27 @@ class Evaluation:
     summary: Mapping[str, Any]
     cases: Mapping[str, CaseRow]
 
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The data record: the source's, and `digest`."""
+        record = self.summary.get("data")
+        return record if isinstance(record, Mapping) else {}
+
+    @property
+    def digest(self) -> str | None:
+        """Of the measured cases' content; None where it was not recorded."""
+        return self.data.get("digest")
+
+    @property
+    def weights(self) -> list[str] | None:
+        """Digests of the measured checkpoints' files; None where they were not recorded."""
+        return self.summary.get("weights")
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """What figures and maps are of."""
+        return {"weights": self.weights, "digest": self.digest}
+
 
 def evaluation_folder(run: RunRecord, split: str) -> Path:
     """Where a run's results of a split are, or go: `attnseg evaluate`'s own place.
@@ -45,13 +66,21 @@ def evaluation_folder(run: RunRecord, split: str) -> Path:
     return folder
 
 
-def read_evaluation(run: RunRecord, split: str) -> tuple[Evaluation | None, str]:
-    """The run's results of a split, or None and why there are none that can be used."""
-    folder = evaluation_folder(run, split)
+def read_evaluation(
+    run: RunRecord, split: str, folder: Path | None = None
+) -> tuple[Evaluation | None, str]:
+    """The run's results of a split, or None and why there are none that can be used.
+
+    Args:
+        run: whose they are.
+        split: that was measured.
+        folder: where they are, if not in `evaluation_folder`.
+    """
+    folder = folder or evaluation_folder(run, split)
     table, summary = folder / "cases.csv", _read_summary(folder)
     if not table.is_file() or not summary:
         return None, f"not measured on the {split} split"
-    if older_than_best(table, run):
+    if "weights" not in summary and older_than_best(table, run):
         return None, f"measured on the {split} split before best.ckpt was written"
     if run.id and str(summary.get("run_id") or run.id) != run.id:
         return None, f"{folder} was measured with another run's checkpoint"
@@ -67,7 +96,10 @@ def read_evaluation(run: RunRecord, split: str) -> tuple[Evaluation | None, str]
 
 
 def older_than_best(path: Path, run: RunRecord) -> bool:
-    """Whether a file was made before the run's best.ckpt; without one, it cannot be."""
+    """Whether a file was made before the run's best.ckpt; without one, it cannot be.
+
+    That is for evaluations which do not know their weights: times lie in copies.
+    """
     best = run.folder.best
     return best.is_file() and path.stat().st_mtime < best.stat().st_mtime
 

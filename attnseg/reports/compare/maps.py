@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,16 @@ _GREY = ("xray", "drr")  # shown between two percentiles: 8 bits are more than a
 _HEAT = ("attention", "probability")  # float16: 3 digits
 
 
-def write_maps(cases: Sequence[OverlayCase], path: Path) -> None:
-    """Write the cases' images and metrics, compressed (about 0.1 MB a case of 256 x 256)."""
+def write_maps(
+    cases: Sequence[OverlayCase], path: Path, made_of: Mapping[str, Any] | None = None
+) -> None:
+    """Write the cases' images and metrics, compressed (about 0.1 MB a case of 256 x 256).
+
+    Args:
+        cases: what to keep.
+        path: of the file.
+        made_of: the evaluation's that they belong to (`Evaluation.made_of`).
+    """
     arrays: dict[str, Any] = {}
     records = []
     for index, case in enumerate(cases):
@@ -31,14 +39,23 @@ def write_maps(cases: Sequence[OverlayCase], path: Path) -> None:
         metrics = {name: value for name, value in case.metrics.items() if np.isfinite(value)}
         record = {"case_id": case.case_id, "threshold": case.threshold, "metrics": metrics}
         records.append(record | {"content": case.content})
-    arrays["records"] = np.frombuffer(json.dumps(records).encode(), np.uint8)
+    for name, value in (("records", records), ("made_of", made_of or {})):
+        arrays[name] = np.frombuffer(json.dumps(value).encode(), np.uint8)
     write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
 
 
-def read_maps(path: Path) -> dict[str, OverlayCase]:
-    """The cases by id; empty where there is no file that can be read."""
+def read_maps(path: Path, made_of: Mapping[str, Any] | None = None) -> dict[str, OverlayCase]:
+    """The cases by id; empty where there is no file that can be read, or it is of something else.
+
+    Args:
+        path: of the file.
+        made_of: of the evaluation that they must belong to; an older one knows nothing of it.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
+            stored = json.loads(archive["made_of"].tobytes()) if "made_of" in archive else {}
+            if any(stored.get(key) != value for key, value in (made_of or {}).items()):
+                return {}
             records = json.loads(archive["records"].tobytes())
             return {r["case_id"]: _case(archive, index, r) for index, r in enumerate(records)}
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):

@@ -39,7 +39,7 @@ def draw_cases(study: Study, case_ids: Sequence[str], folder: Path) -> list[Path
         run = representative(group)
         if run is None or run.evaluation is None:
             continue
-        maps = read_maps(run.evaluation.folder / FILE)
+        maps = read_maps(run.evaluation.folder / FILE, run.evaluation.made_of)
         label = group.label if len(group.runs) == 1 else f"{group.label}, seed {run.record.seed}"
         cases = [maps[case_id] for case_id in case_ids if case_id in maps]
         if len(cases) == len(case_ids):
