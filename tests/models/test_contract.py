@@ -7,10 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.nn.modules.dropout import _DropoutNd
 
 from attnseg.config import MonaiModelConfig, OriginalModelConfig
 from attnseg.errors import ConfigError
 from attnseg.models import build_model
+from attnseg.models.blocks import ChannelDropout
 from attnseg.models.output import DualPathwayOutput, SegmentationModel
 
 from .helpers import MECHANISMS, attention_config, dual_model, images, monai_config
@@ -85,6 +87,18 @@ def test_every_parameter_gets_a_gradient(model: SegmentationModel) -> None:
     assert not still
 
 
+def drops(model: torch.nn.Module) -> bool:
+    """Whether a training step drops anything."""
+    ours = any(isinstance(m, ChannelDropout) and m.probability > 0 for m in model.modules())
+    return ours or any(isinstance(m, _DropoutNd) and m.p > 0 for m in model.modules())
+
+
+def test_only_the_control_without_dropout_drops_nothing() -> None:
+    assert {name: drops(build()) for name, build in BUILDERS.items()} == {
+        name: name != "monai" for name in BUILDERS
+    }
+
+
 def test_dropout_draws_from_torch_alone(model: SegmentationModel) -> None:
     model.train()
     outputs = []
@@ -92,8 +106,7 @@ def test_dropout_draws_from_torch_alone(model: SegmentationModel) -> None:
         torch.manual_seed(seed)
         outputs.append(model(*images()).mask_logits)
     assert torch.equal(outputs[0], outputs[1])
-    if any(isinstance(m, torch.nn.Dropout2d) and m.p > 0 for m in model.modules()):
-        assert not torch.equal(outputs[0], outputs[2])
+    assert torch.equal(outputs[0], outputs[2]) != drops(model)
 
 
 def test_evaluation_uses_no_random_numbers(model: SegmentationModel) -> None:
