@@ -145,6 +145,7 @@ def run_folder(path: Path, epochs: int = 60, **options: int) -> Path:
                 "train": {"cases": 96, "patients": 96},
                 "val": {"cases": 24, "patients": 24},
             },
+            "left_out": [f"case-{index:03d}" for index in range(96)],
         },
     }
     (path / "status.json").write_text(json.dumps(status))
