@@ -130,7 +130,8 @@ def _left_beside(path: Path, key: str) -> str:
                 content = _unpickled(other)
                 good.append((int(content["global_step"]), int(content["epoch"]) + 1, other))
     if not good:
-        return "; no other good checkpoint is left beside it"
+        afresh = "; resume=none starts afresh" if key == "resume" else ""
+        return f"; no other good checkpoint is left beside it{afresh}"
     _, epoch, newest = max(good)
     return f"; the newest good one that is left is of epoch {epoch}: {key}={newest}"
 

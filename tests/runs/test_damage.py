@@ -155,7 +155,10 @@ def test_a_run_whose_last_checkpoint_is_damaged_goes_on_as_the_message_says(
     assert f"epoch 2: checkpoint={folder.last}" in message and "best.ckpt: cannot be" in message
     spoil(folder.last)
     assert main([*words[:-1], f"run.dir={tmp_path / 'new'}", f"fork={folder.path}"]) == 2
-    assert "no other good checkpoint is left beside it" in capsys.readouterr().err
+    assert "no other good checkpoint is left beside it\n" in capsys.readouterr().err
+    assert main(words) == 0  # it is finished, and is not asked for them
+    assert main([*words, f"resume={folder.path}"]) == 2
+    assert "is left beside it; resume=none starts afresh" in capsys.readouterr().err
 
 
 def test_a_fork_leaves_a_damaged_best_behind(

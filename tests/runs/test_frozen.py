@@ -45,7 +45,7 @@ def test_a_sweeps_job_is_not_run_from_a_file_that_was_changed(
     monkeypatch.setattr(JobRunner, "_run", lambda self, config: ran.append(config) or 0)
     paths = [tmp_path / "jobs" / f"{index}.yaml" for index in (0, 1)]
     grants = {k: freeze(configure(tmp_path, "trust=[lab]"), p) for k, p in enumerate(paths)}
-    runner = JobRunner(tmp_path, "now", grants, log=False, fail_fast=False)
+    runner = JobRunner(tmp_path, "now", grants, log=False, fail_fast=False, ends_with_sweep=False)
     paths[1].write_text(paths[1].read_text() + "\nmodel: {}\n")
     assert [runner(SimpleNamespace(index=index)) for index in (0, 1)] == [0, 2]
     assert [config.trust for config in ran] == [["lab"]]
