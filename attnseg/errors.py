@@ -17,6 +17,9 @@ USER_MISTAKE = 2
 INTERRUPTED = 75
 """The exit code of a run that was stopped and can be resumed (EX_TEMPFAIL: try again)."""
 
+UNANSWERED = 76
+"""The exit code of a process of a group to which another one has given no answer."""
+
 
 class UserError(Exception):
     """Something in the input is wrong; the message names it and says what to do."""

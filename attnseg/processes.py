@@ -5,6 +5,7 @@ Plain `torch.distributed`, so that models, losses and callbacks agree on one sou
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -43,6 +44,22 @@ def gather_from_ranks(value: Any) -> list[Any]:
     if world_size > 1:
         dist.all_gather_object(values, value)
     return values
+
+
+def answer_within(seconds: float) -> None:
+    """From now on, let an operation of the group fail that waits longer for another process.
+
+    On GPUs NCCL's own watchdog then aborts this process.
+    """
+    if place()[1] > 1:
+        dist.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds))
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether an operation of the group has failed because another process gave no answer."""
+    told = str(error).lower()
+    waited = "timed out" in told or "timeout" in told
+    return waited and isinstance(error, RuntimeError) and place()[1] > 1
 
 
 def leave_group() -> None:

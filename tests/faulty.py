@@ -1,10 +1,11 @@
 """A worker that falls where it is told to: `python -m tests.faulty launch.yaml`.
 
 ATTNSEG_FAULT is JSON: {"what": ..., "step": n, "rank": r, "once": path of a marker file}. `what`:
-kill (SIGKILL after a step), kill_launcher, stop (SIGTERM to itself), stop_launcher,
-kill_while_writing (half of last.ckpt is on the disk), kill_after_ledger (the row is written, the
-checkpoint is not), nan_validation, nan_loss, lose (`folder` is deleted). With `once` it happens
-to the first process that gets there, so that a restart goes on.
+kill (SIGKILL after a step), freeze (SIGSTOP), hang, kill_launcher, stop (SIGTERM to itself),
+stop_launcher, kill_while_writing (half of last.ckpt is on the disk), kill_after_ledger (the row is
+written, the checkpoint is not), nan_validation (in one case), nan_loss, lose (`folder` is deleted). With
+`once` it happens to the first process that gets there, so that a restart goes on. With `late_s`
+rank 0 takes so long, every time, before it trains.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 from attnseg.callbacks import interruption
 from attnseg.callbacks import ledger as ledger_callback
+from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.module import AttnSegModule
 from attnseg.runs import checkpoints
 from attnseg.runs.launch import worker
@@ -103,10 +106,26 @@ def nan_loss() -> None:
     AttnSegModule.training_step = spoiled  # type: ignore[method-assign]
 
 
+def slow_decoding(seconds: float) -> None:
+    original = AttnSegDataModule.prepare_data
+
+    def late(self: AttnSegDataModule) -> None:
+        time.sleep(seconds)
+        original(self)
+
+    AttnSegDataModule.prepare_data = late  # type: ignore[method-assign]
+
+
 def main() -> int:
+    if "late_s" in FAULT and os.environ.get("RANK") == "0":
+        slow_decoding(FAULT["late_s"])
     match FAULT.get("what"):
         case "kill":
             after_step(die)
+        case "freeze":
+            after_step(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+        case "hang":
+            after_step(lambda: time.sleep(300))
         case "kill_launcher":
             after_step(lambda: os.kill(os.getppid(), signal.SIGKILL))
         case "stop":

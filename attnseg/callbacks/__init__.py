@@ -7,7 +7,7 @@ from pytorch_lightning.callbacks import EMAWeightAveraging
 
 from attnseg.callbacks.alignment_metrics import AlignmentMetricsCallback
 from attnseg.callbacks.checkpointing import Checkpointing
-from attnseg.callbacks.distributed import EvenValidation
+from attnseg.callbacks.distributed import AnswerInTime, EvenValidation
 from attnseg.callbacks.early_stopping import PhaseEarlyStopping
 from attnseg.callbacks.interruption import Interruption, StopRequest
 from attnseg.callbacks.ledger import LedgerWriter
@@ -33,7 +33,8 @@ def build_callbacks(config: TrainConfig, folder: RunFolder, stop: StopRequest) -
     if settings.ema.enabled:
         # Buffers are counters and statistics: the newest are right, an average of them is not.
         callbacks.append(EMAWeightAveraging(decay=settings.ema.decay, use_buffers=False))
-    callbacks += [EvenValidation(), LostFolder(folder), PhaseSwitching(config)]
+    callbacks += [AnswerInTime(config.run.timeout_s), EvenValidation(), LostFolder(folder)]
+    callbacks.append(PhaseSwitching(config))
     callbacks.append(StopOnNonFinite(losses=settings.stop_on_non_finite))
     metrics = AlignmentMetricsCallback(settings.train_metrics_every_n_steps)
     callbacks += [

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from attnseg.processes import place
+from attnseg.processes import answer_within, place
 
 
 class EvenValidation(pl.Callback):
@@ -32,6 +32,20 @@ class EvenValidation(pl.Callback):
         wrapped = trainer.strategy.model
         if isinstance(wrapped, DistributedDataParallel):
             wrapped.require_forward_param_sync = True
+
+
+class AnswerInTime(pl.Callback):
+    """From the first step on no process waits longer than `timeout_s` for another.
+
+    Before, one may have much to decode while the others have nothing to do.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """All that comes now takes the ranks about as long."""
+        answer_within(self.timeout_s)
 
 
 def own_part(parts: list[Any]) -> Any | None:

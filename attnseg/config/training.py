@@ -188,6 +188,7 @@ class RunConfig(Section):
     name: RunName | None = None  # null: made of data, model, attention, schedule and seed
     max_restarts: Annotated[int, Field(ge=0)] = 3  # of a group of which a process fell
     grace_s: Positive = 120  # a stopping group has to finish its step and save
+    timeout_s: Positive = 600  # how long a process of a group may give no answer (run/default.yaml)
     slurm_requeue: bool = True  # on SIGUSR1 (sbatch --signal=USR1@120), as Lightning does
     sweep: SweepMembership | None = None
 

@@ -24,6 +24,7 @@ from attnseg.data.splits import unused_split_column
 from attnseg.errors import (
     FAILED,
     INTERRUPTED,
+    UNANSWERED,
     ConfigError,
     DataError,
     FolderLostError,
@@ -36,7 +37,7 @@ from attnseg.listing import shortened
 from attnseg.loggers import close
 from attnseg.memory import reuse_freed_memory
 from attnseg.module import AttnSegModule
-from attnseg.processes import leave_group
+from attnseg.processes import is_timeout, leave_group
 from attnseg.runs.code import Code, code_of, continued, listed, other_versions
 from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_foreign
 from attnseg.runs.group import first_of_group
@@ -210,6 +211,13 @@ def _fit(
         if trainer.is_global_zero:
             print(f"attnseg train: {error}", file=sys.stderr)
         return FAILED
+    except RuntimeError as error:
+        if not is_timeout(error):
+            raise
+        _end(folder, "interrupted", reason="another process of the group gave no answer")
+        silence = f"another process gave no answer for {run.timeout_s} s (run.timeout_s)"
+        print(f"rank {trainer.global_rank}: {silence}", file=sys.stderr)
+        return UNANSWERED
     except OSError as error:  # a full disk, say: no fault of the code
         _fail(folder, str(error))
         _keep_traceback(folder, trainer.global_rank)

@@ -13,11 +13,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE
+from attnseg.errors import FAILED, INTERRUPTED, UNANSWERED, USER_MISTAKE
+from attnseg.runs.watchdog import killing_stopped
 from attnseg.signals import heeded
 
 FELL = -1
-"""What `run_group` answers when a process was killed: the group can be started again."""
+"""What `run_group` answers when a process was killed or silent: the group can be started again."""
 
 _LAUNCHER = "ATTNSEG_LAUNCHER_PID"
 
@@ -38,15 +39,16 @@ def first_of_group() -> bool:
     return os.environ.get(rank, "0") == "0"
 
 
-def run_group(count: int, command: Sequence[str], grace_s: int) -> int:
+def run_group(count: int, command: Sequence[str], *, grace_s: int, timeout_s: int) -> int:
     """Start `count` processes of `python command...` on this machine and wait for them.
 
     Stop signals are passed on to all of them; they have `grace_s` seconds to finish a step and
-    save. If this process is killed, so are they.
+    save. If this process is killed, so are they; and so is one that is stopped (SIGSTOP) for
+    `timeout_s` seconds.
 
     Returns:
         0; or the exit code they agree on: interrupted before the user's mistake before failed;
-        or `FELL` if one was killed by a signal.
+        or `FELL` if one was killed by a signal, or gave the others no answer in time.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -67,13 +69,16 @@ def run_group(count: int, command: Sequence[str], grace_s: int) -> int:
         signals_to_handle=",".join(number.name for number in heeded(signal.SIGUSR1)),
         shutdown_timeout=grace_s,
     )
-    with _own_handlers():
+    with _own_handlers(), killing_stopped(settings.run_id, timeout_s):
         try:
             elastic_launch(settings, sys.executable)(*command)
         except ChildFailedError as error:
             codes = [failure.exitcode for failure in error.failures.values()]
             # Of the others, torchrun itself ends by SIGTERM who does not end with the first.
             if any(code < 0 and code != -signal.SIGTERM for code in codes):
+                return FELL
+            own = [code for code in codes if code not in (UNANSWERED, -signal.SIGTERM)]
+            if UNANSWERED in codes and not own:
                 return FELL
             return next((c for c in (INTERRUPTED, USER_MISTAKE) if c in codes), FAILED)
         except SignalException:

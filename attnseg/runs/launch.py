@@ -29,8 +29,9 @@ def launch(config: TrainConfig) -> int:
 
     Several processes are started by torchrun from the frozen, resolved configuration, so that
     no rank composes anything anew (Lightning's own launcher would re-run the command, and a
-    Hydra multirun with it). When one of them is killed, all start again from the last
-    checkpoint, at most `run.max_restarts` times.
+    Hydra multirun with it). When one of them falls (it was killed, or gave the others no
+    answer for `run.timeout_s`), all start again from the last checkpoint, at most
+    `run.max_restarts` times.
 
     Returns:
         0 finished, 1 failed, 2 the user's mistake, 75 interrupted and resumable.
@@ -60,16 +61,16 @@ def launch(config: TrainConfig) -> int:
             print(f"attnseg train: {FolderLostError(folder.path)}", file=sys.stderr)
             return FAILED
         if attempt:
-            print(f"a process was killed; restart {attempt} from the last checkpoint", flush=True)
+            print(f"a process fell; restart {attempt} from the last checkpoint", flush=True)
             config = config.model_copy(update={"resume": "auto"})
         frozen = folder.path / "launch.yaml"
         words = ["-m", WORKER, str(frozen), *freeze(config, frozen)]
-        code = run_group(count, words, config.run.grace_s)
+        code = run_group(count, words, grace_s=config.run.grace_s, timeout_s=config.run.timeout_s)
         if code != FELL:
             return code
-    folder.try_update_status(state="failed", reason="a process was killed once too often")
+    folder.try_update_status(state="failed", reason="a process fell once too often")
     print(
-        f"attnseg train: a process was killed again (run.max_restarts={config.run.max_restarts}); "
+        f"attnseg train: a process fell again (run.max_restarts={config.run.max_restarts}); "
         f"the same command goes on from the last checkpoint: {folder.path}",
         file=sys.stderr,
     )

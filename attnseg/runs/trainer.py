@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,6 +14,8 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.plugins.precision import HalfPrecision
+from pytorch_lightning.strategies import DDPStrategy
+from torch.distributed.constants import default_pg_timeout
 
 from attnseg.callbacks import build_callbacks
 from attnseg.callbacks.interruption import StopRequest
@@ -43,8 +46,11 @@ def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> 
     settings = config.trainer
     total = Schedule(config.schedule).total_epochs
     options: dict[str, Any] = settings.model_dump(exclude=_NOT_LIGHTNINGS)
-    if settings.strategy == "ddp" and _leaves_parts_without_gradient(config):
-        options["strategy"] = "ddp_find_unused_parameters_true"
+    if settings.strategy == "ddp":
+        options["strategy"] = DDPStrategy(
+            find_unused_parameters=_leaves_parts_without_gradient(config),
+            timeout=max(default_pg_timeout, timedelta(seconds=config.run.timeout_s)),
+        )
     plugins: list[Any] = [AtomicCheckpointIO(), *_environment()]
     if settings.precision == "bf16-true":
         plugins.append(_Bfloat16Precision(options.pop("precision")))

@@ -296,6 +296,33 @@ def test_a_killed_rank_restarts_the_group_to_the_same_bits(
     assert_equal_runs(folder, group_whole)
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"what": "freeze", "rank": 0, "late_s": 7.0}, "has been stopped for 5 s (run.timeout_s)"),
+        ({"what": "hang", "rank": 1}, "rank 0: another process gave no answer for 5 s"),
+    ],
+)
+def test_a_rank_that_gives_no_answer_restarts_the_group_to_the_same_bits(
+    fault: dict[str, Any],
+    told: str,
+    group_whole: RunFolder,
+    faulty_group: Any,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """And one that takes long before its first step is waited for."""
+    faulty_group(**fault, step=5)
+    folder = RunFolder(tmp_path / "run")
+    words = (*GROUP, "run.timeout_s=5", "run.grace_s=2")
+    assert launch(settings(folder.path, *words)) == 0
+    out, err = capfd.readouterr()
+    assert told in err
+    assert "restart 1 from the last checkpoint" in out and "restart 2" not in out
+    assert not list(folder.path.glob("traceback*"))
+    assert_equal_runs(folder, group_whole)
+
+
 def test_without_restarts_left_it_failed_and_can_be_resumed(
     group_whole: RunFolder, faulty_group: Any, tmp_path: Path
 ) -> None:
