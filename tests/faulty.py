@@ -3,7 +3,7 @@
 ATTNSEG_FAULT is JSON: {"what": ..., "step": n, "rank": r, "once": path of a marker file}. `what`:
 kill (SIGKILL after a step), freeze (SIGSTOP), hang, kill_launcher, stop (SIGTERM to itself),
 stop_launcher, kill_while_writing (half of last.ckpt is on the disk), kill_after_ledger (the row is
-written, the checkpoint is not), nan_validation (in one case), nan_loss, lose (`folder` is deleted). With
+written, the checkpoint is not), nan_validation , nan_loss, lose (`folder` is deleted). With
 `once` it happens to the first process that gets there, so that a restart goes on. With `late_s`
 rank 0 takes so long, every time, before it trains.
 """

@@ -8,11 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from attnseg.callbacks.interruption import StopRequest
 from attnseg.module import AttnSegModule
 from attnseg.runs.archive import KEY
-from attnseg.runs.folder import RunFolder
-from attnseg.runs.trainer import build_trainer
 from tests.conftest import configure
 
 
@@ -22,14 +19,6 @@ def batch(size: int = 64) -> dict[str, Any]:
     mask = torch.zeros(2, 1, size, size)
     mask[0, 0, 20:30, 20:30] = 1.0
     return {"xray": xray, "drr": drr, "mask": mask}
-
-
-def test_the_trainer_clips_gradients_by_their_norm(tmp_path: Path) -> None:
-    for value, expected in (("0.25", 0.25), ("null", None)):
-        config = configure(tmp_path, f"optim.gradient_clip_norm={value}")
-        trainer = build_trainer(config, RunFolder(tmp_path), StopRequest())
-        assert trainer.gradient_clip_val == expected
-        assert trainer.gradient_clip_algorithm == "norm"
 
 
 def test_norms_and_biases_are_not_decayed_and_every_parameter_is_in_one_group(

@@ -1,4 +1,4 @@
-"""Rates, frozen parts and frozen statistics of a phase, without a training."""
+"""Rates and frozen parts of a phase, without a training; tests/test_steps.py has statistics."""
 
 from __future__ import annotations
 
@@ -42,22 +42,6 @@ def trainer(epoch: int, model: Model, **more: Any) -> Any:
     return SimpleNamespace(
         current_epoch=epoch, num_training_batches=4, optimizers=[optimizer], **more
     )
-
-
-@pytest.mark.parametrize("hook", ["on_train_start", "on_train_epoch_start"])
-def test_frozen_batch_norms_keep_their_statistics_and_the_others_do_not(
-    hook: str, switching: PhaseSwitching
-) -> None:
-    model = Model().train()
-    module: Any = SimpleNamespace(model=model)
-    for epoch, frozen in ((0, True), (1, False), (0, True)):
-        getattr(switching, hook)(trainer(epoch, model), module)
-        assert model.backbone[1].training is not frozen
-        assert model.head[1].training
-        assert model.head[2].training  # dropout is no statistic
-        before = model.backbone[1].running_mean.clone()
-        model.head(model.backbone(torch.rand(2, 1, 4, 4) + 3.0))
-        assert torch.equal(model.backbone[1].running_mean, before) is frozen
 
 
 def test_a_rate_is_of_the_optimizer_the_group_the_phase_and_the_curve(
