@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
+from attnseg.credentials import concealed
 from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, UserError, WriteError, wrong_path
 from attnseg.signals import heeded, outlive_readers
 
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"attnseg: no command '{command}'\n\n{usage()}", file=sys.stderr)
         return USER_MISTAKE
+    sys.argv = concealed(sys.argv)  # what loggers record of a process
     try:
         module = importlib.import_module(f"attnseg.commands.{command}")
         code = int(module.main(rest))

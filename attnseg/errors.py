@@ -6,6 +6,7 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnseg.credentials import concealed
 from attnseg.listing import readable, shortened
 
 FAILED = 1
@@ -22,10 +23,13 @@ UNANSWERED = 76
 
 
 class UserError(Exception):
-    """Something in the input is wrong; the message names it and says what to do."""
+    """Something in the input is wrong; the message names it and says what to do.
+
+    Passwords and tokens are taken out of it: messages go into logs and records.
+    """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(readable(message))
+        super().__init__(concealed(readable(message)))
 
 
 class ConfigError(UserError):
@@ -45,11 +49,10 @@ class DataError(UserError):
     """
 
     def __init__(self, headline: str, problems: Sequence[str] = ()) -> None:
-        self.headline = readable(headline)
-        self.problems = [readable(problem) for problem in problems]
-        super().__init__(
-            "\n".join([self.headline, *(f"  - {line}" for line in shortened(self.problems))])
-        )
+        self.headline: str = concealed(readable(headline))
+        self.problems: list[str] = [concealed(readable(problem)) for problem in problems]
+        lines = (f"  - {line}" for line in shortened(self.problems))
+        super().__init__("\n".join([self.headline, *lines]))
 
 
 _OF_THE_PATH = {

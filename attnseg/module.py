@@ -23,6 +23,7 @@ from attnseg.runs.archive import KEY
 from attnseg.runs.identity import run_identity
 from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.patients import TrainedPatients
+from attnseg.runs.recorded import recorded
 from attnseg.schedules import Schedule
 from attnseg.seeding import derive_seed, seed_step
 
@@ -147,7 +148,7 @@ class AttnSegModule(pl.LightningModule):
             )
         checkpoint[KEY] = {
             "version": __version__,
-            "config": self.config.model_dump(mode="json"),
+            "config": recorded(self.config),
             "identity": run_identity(self.config),
             "threshold": self.threshold,
             "data": self.data_record,

@@ -12,6 +12,7 @@ from attnseg.commands.compose import compose
 from attnseg.commands.help import command_help, show, wants_help
 from attnseg.config import CompareConfig, validate
 from attnseg.config.grammar import words_and_overrides
+from attnseg.credentials import concealed
 from attnseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
 
     found = gather(words)
     _refuse_nothing(found)
-    return _compare(config, found, " ".join(map(_typed, ["attnseg", "compare", *arguments])))
+    command = " ".join(map(_typed, ["attnseg", "compare", *arguments]))
+    return _compare(config, found, concealed(command))
 
 
 def _typed(word: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from attnseg.config import Section, validate
+from attnseg.config.environment import composed
 from attnseg.config.grammar import natural
 from attnseg.errors import ConfigError
 from attnseg.paths import conf_dir
@@ -46,17 +47,15 @@ def compose_here(
     """As `compose`, inside `hydra_ready`: a sweep composes many."""
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     try:
         config = hydra_compose(config_name, overrides=relax(overrides, schema))
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        return composed(config)
     # Hydra says `schedule=null` with a ValueError.
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(explain(error, overrides)) from None
-    return cast(dict[str, Any], plain)
 
 
 def compose_checked(config_name: str, overrides: Sequence[str], schema: type[SectionT]) -> SectionT:

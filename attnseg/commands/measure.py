@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnseg.commands.compose import compose
 from attnseg.config import AnalyzeConfig, AnyData, EvaluateConfig, validate
+from attnseg.config.environment import from_environment
 from attnseg.errors import ConfigError, DataError
 from attnseg.files import make_folder
 from attnseg.runs.content import write_content
@@ -75,7 +76,7 @@ def prepare(command: str, arguments: Sequence[str]) -> Job:
 
     members = load_checkpoints(config.checkpoint, trust=config.trust)
     checkpoint = members[0]
-    trained_on = checkpoint.config.data.model_dump(mode="json") | {"size": grid_of(members)}
+    trained_on = _data_of(checkpoint) | {"size": grid_of(members)}
     data = merge_data(trained_on, given, arguments)
     config = validate({**plain, "data": data}, kind)
     assert config.data is not None
@@ -83,6 +84,13 @@ def prepare(command: str, arguments: Sequence[str]) -> Job:
     name = f"{config.data.name}-{config.split}{_passes_name(job)}"
     default = results_home(config.checkpoint, members) / command / name
     return replace(job, output_dir=Path(config.output_dir or default))
+
+
+def _data_of(checkpoint: LoadedCheckpoint) -> dict[str, Any]:
+    """The data that a checkpoint was trained on, where this environment has it."""
+    data = dict(from_environment(checkpoint.config.data.model_dump(mode="json")))
+    unknown = "${oc." in str(data["cache_dir"])
+    return data | ({"cache_dir": None} if unknown else {})
 
 
 def results_home(spec: str | Sequence[str], members: Sequence[LoadedCheckpoint]) -> Path:

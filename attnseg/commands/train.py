@@ -11,6 +11,8 @@ from typing import Any
 from attnseg.commands.compose import compose_checked, explain, relax
 from attnseg.commands.help import command_help, show, wants_help
 from attnseg.config import OptunaSweepConfig, TrainConfig
+from attnseg.config.environment import composed
+from attnseg.credentials import concealed
 from attnseg.errors import (
     FAILED,
     USER_MISTAKE,
@@ -139,15 +141,15 @@ def _train(config: Any) -> int:
         if (told := wrong_path(error)) is not None:
             print(f"attnseg train: {told}", file=sys.stderr)
             return FAILED if isinstance(error, WriteError) else USER_MISTAKE
-        traceback.print_exc()
+        print(concealed(traceback.format_exc()), file=sys.stderr)
         return FAILED
 
 
 def _plain(config: Any) -> Any:
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    sys.argv = concealed(sys.argv)  # Hydra has read them, and now loggers do
     try:
-        return OmegaConf.to_container(config, resolve=True)
+        return composed(config)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error, ())) from None

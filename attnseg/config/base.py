@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+)
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -38,3 +45,11 @@ class Section(BaseModel):
     """A strict, immutable part of the configuration: an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+    # Of what came from the environment: by place its interpolation, and what that gave.
+    _interpolations: dict[tuple[str | int, ...], tuple[str, Any]] = PrivateAttr(default={})
+
+    @property
+    def interpolations(self) -> dict[tuple[str | int, ...], tuple[str, Any]]:
+        """What `validate` was told of interpolations that read the environment."""
+        return self._interpolations

@@ -93,7 +93,7 @@ class TrialConfig(Section):
     """The trial that a run is: `attnseg train -m` writes it, a user never does."""
 
     study: str
-    storage: str
+    storage: str | None = None  # null: that of the sweep
     number: int
 
 

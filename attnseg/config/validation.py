@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from attnseg.config.base import Section
+from attnseg.config.environment import Composed, value_at, with_value
 from attnseg.errors import ConfigError
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -24,10 +25,33 @@ def validate(config: Mapping[str, Any], schema: type[SectionT]) -> SectionT:
     try:
         section = schema.model_validate(dict(config))
     except ValidationError as error:
+        if (less := _without_interpolations(error, config)) is not config:
+            known = config.interpolations if isinstance(config, Composed) else {}
+            return validate(Composed(less, known), schema)
         raise _wrong([_explain(dict(item), config, schema) for item in error.errors()]) from None
     if lines := list(_truths_as_numbers(config, section.model_dump(), ())):
         raise _wrong(lines)
+    if isinstance(config, Composed) and config.interpolations:
+        plain = section.model_dump(mode="json")
+        section._interpolations = {
+            place: (text, value_at(plain, place)) for place, text in config.interpolations.items()
+        }
     return section
+
+
+def _without_interpolations(error: ValidationError, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recorded configuration without the values that it does not know, where those are no text.
+
+    A record keeps `data.num_workers: ${oc.env:WORKERS}`, which is no number; the default is one.
+    """
+    for item in error.errors():
+        if isinstance(item["input"], str) and "${oc." in item["input"]:
+            path = _user_path(item["loc"], config, missing=False)
+            inner = value_at(config, tuple(path[:-1]))
+            if isinstance(inner, Mapping):
+                kept = {key: value for key, value in inner.items() if key != path[-1]}
+                config = with_value(config, tuple(path[:-1]), kept)
+    return config
 
 
 def _wrong(lines: list[str]) -> ConfigError:

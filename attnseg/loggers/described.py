@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from attnseg.config import TrainConfig
+from attnseg.credentials import concealed
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
+from attnseg.runs.recorded import recorded
 
 _MADE_WITH = ("code", "processes", "threads", "cpu", "gpu")
 
@@ -20,8 +22,8 @@ def described(config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
         made_with["code"] = {key: value for key, value in code.items() if key != "files"}
     sweep = config.run.sweep
     varied = {f"sweep/{key}": value for key, value in sweep.varied.items()} if sweep else {}
-    plain = config.model_dump(mode="json")
-    return {**plain, "identity": run_identity(config), **made_with, **varied}
+    more = {"identity": run_identity(config), **made_with, **concealed(varied)}
+    return {**recorded(config), **more}
 
 
 def group_of(config: TrainConfig) -> str | None:

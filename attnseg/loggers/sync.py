@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from attnseg.config import SyncConfig, TrainConfig, validate
+from attnseg.config.environment import from_environment
 from attnseg.errors import ConfigError
 from attnseg.loggers.marks import is_sent, mark_of, read_sent, write_sent
 from attnseg.loggers.sender import Sender, finish
@@ -132,7 +133,8 @@ def _judge(folder: RunFolder, settings: SyncConfig) -> Candidate:
     import yaml
 
     try:
-        config = validate(yaml.safe_load(folder.config.read_text()), TrainConfig)
+        plain = from_environment(yaml.safe_load(folder.config.read_text()))
+        config = validate(plain, TrainConfig)
     except (ConfigError, OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         return Candidate(folder, None, "unreadable", f"config.yaml cannot be used: {reason}")

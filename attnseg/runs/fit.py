@@ -19,6 +19,7 @@ from attnseg.callbacks.interruption import Interrupted, StopRequest
 from attnseg.callbacks.monitoring import tell
 from attnseg.callbacks.pruning import Pruned
 from attnseg.config import TrainConfig
+from attnseg.credentials import concealed
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.data.splits import unused_split_column
 from attnseg.errors import (
@@ -46,6 +47,7 @@ from attnseg.runs.inheritance import inherited, trained_patients, validated_on_k
 from attnseg.runs.machine import machine_of, other_processor, own_threads, use_threads
 from attnseg.runs.origin import fork, read_parent, warm_start
 from attnseg.runs.patients import KEY as PATIENTS
+from attnseg.runs.recorded import as_recorded
 from attnseg.runs.resume import (
     ResumePoint,
     adopt,
@@ -140,7 +142,8 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     data.prepare_data()
     data.setup("fit")
     data.refuse_shared_pictures()
-    module.data_record = data.record
+    described = as_recorded(config, data.record)
+    module.data_record = described
     module.trained = trained_patients(config, data, before, resumed=start is not None)
     began |= validated_on_known(data, before)
     _refuse_lesionless(data.record)
@@ -156,12 +159,12 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
                     refuse_to_begin_over(folder)
                 _clear(folder)
                 if parent is not None:
-                    passed_on = (data.record, module.trained, module.made_with)
+                    passed_on = (described, module.trained, module.made_with)
                     began["fork"] = fork(parent, config, folder, *passed_on)
             else:
                 adopt(start, folder)
             began |= {PATIENTS: module.trained.record(), **module.made_with}
-            _begin(folder, config, data.record, began, resumed=start is not None)
+            _begin(folder, config, described, began, resumed=start is not None)
         if start is None and config.fork:
             start = folder.last  # which rank zero has made, before the ranks meet
         parent = None  # else its checkpoint stays in memory for the whole run
@@ -314,7 +317,7 @@ def _tell_of_no_validation(config: TrainConfig, trainer: pl.Trainer) -> None:
 def _keep_traceback(folder: RunFolder, rank: int) -> None:
     name = f"traceback-rank{rank}.txt" if rank else "traceback.txt"
     with suppress(OSError):
-        write_text(folder.path / name, traceback.format_exc())
+        write_text(folder.path / name, concealed(traceback.format_exc()))
 
 
 @rank_zero_only

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from attnseg.config import TrainConfig, validate
+from attnseg.credentials import concealed
 from attnseg.errors import ConfigError
 from attnseg.files import remove_temporaries, watched, write_json, write_text
 from attnseg.runs.hold import held, is_held
 from attnseg.runs.identity import defining_part, differences, run_identity, run_name
+from attnseg.runs.recorded import recorded
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,7 @@ class RunFolder:
         """Write config.yaml."""
         import yaml
 
-        plain = config.model_dump(mode="json")
-        write_text(self.config, yaml.safe_dump(plain, sort_keys=False))
+        write_text(self.config, yaml.safe_dump(recorded(config), sort_keys=False))
 
     def read_status(self) -> dict[str, Any]:
         """The status, or an empty dict where there is none that can be read."""
@@ -103,7 +104,7 @@ class RunFolder:
 
     def update_status(self, **changes: Any) -> None:
         """Change some keys of status.json."""
-        write_json(self.status, {**self.read_status(), "updated": now(), **changes})
+        write_json(self.status, {**self.read_status(), "updated": now(), **concealed(changes)})
 
     def try_update_status(self, **changes: Any) -> None:
         """The same, where a status that cannot be written must not hide what happened."""
@@ -185,5 +186,5 @@ def environment() -> dict[str, Any]:
         "versions": versions | {"python": platform.python_version()},
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "command": " ".join(word.removeprefix("++") for word in sys.argv),
+        "command": concealed(" ".join(word.removeprefix("++") for word in sys.argv)),
     }

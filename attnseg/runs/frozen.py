@@ -2,7 +2,7 @@
 
 Whoever starts the process hands over the file's digest (by argv, or in the job that a launcher
 carries), so that a folder that was changed in between cannot say what code runs. Packages that
-are trusted go the same way, and stand in no file.
+are trusted go the same way, and stand in no file, nor do secrets (`attnseg.runs.recorded`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from pathlib import Path
 
 import yaml
 
-from attnseg.config import TrainConfig, validate
+from attnseg.config import TrainConfig
 from attnseg.errors import ConfigError
 from attnseg.files import write_text
+from attnseg.runs.recorded import frozen, thawed
 
 
 def freeze(config: TrainConfig, path: Path) -> list[str]:
@@ -23,7 +24,7 @@ def freeze(config: TrainConfig, path: Path) -> list[str]:
     Returns:
         What `thaw` needs beside the path: the file's SHA-256, and the packages that are trusted.
     """
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    text = yaml.safe_dump(frozen(config), sort_keys=False)
     write_text(path, text)
     return [hashlib.sha256(text.encode()).hexdigest(), *config.trust]
 
@@ -40,5 +41,5 @@ def thaw(path: Path, digest: str, *trust: str) -> TrainConfig:
             f"{path}: is not what the launcher has written (its SHA-256 is another); nothing is "
             "run from it. Give the same command again, and let nothing else write there"
         )
-    config = validate(yaml.safe_load(content), TrainConfig)
+    config = thawed(yaml.safe_load(content))
     return config.model_copy(update={"trust": list(trust)})

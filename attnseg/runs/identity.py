@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attnseg.config import TrainConfig
+from attnseg.credentials import redacted_tree
 
 # Where a run computes, shows and stores things does not define it; everything else does.
 _FREE: dict[str, tuple[str, ...] | None] = {
@@ -64,9 +65,14 @@ def defining_part(config: TrainConfig) -> dict[str, Any]:
 
 def defining_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
     """The same of a config.yaml as it was read, which may lack sections, and keys of today."""
-    return _with_later_keys(
-        without_free(plain), lambda section, key, value: {key: value, **section}
-    )
+    kept: dict[str, Any] = redacted_tree(without_free(plain))  # a new password is no new run
+    return _with_later_keys(kept, lambda section, key, value: {key: value, **section})
+
+
+def is_free(place: Sequence[str | int]) -> bool:
+    """Whether the key at a place (`("data", "root")`) does not define a run."""
+    keys = _FREE.get(str(place[0]), ())
+    return keys is None or str(place[1]) in keys if len(place) > 1 else keys is None
 
 
 def without_free(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from attnseg.config import TrainConfig
+from attnseg.credentials import concealed
 from attnseg.errors import FAILED, USER_MISTAKE, ConfigError, FolderLostError, UserError
 from attnseg.files import make_folder
 from attnseg.runs.folder import folder_of
@@ -130,7 +131,7 @@ def worker(frozen: Path, digest: str, *trust: str) -> int:
         return USER_MISTAKE
     except Exception as error:  # its traceback is in the run folder
         rank = os.environ.get("RANK", "0")
-        print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr)
+        print(concealed(f"rank {rank}: {type(error).__name__}: {error}"), file=sys.stderr)
         return FAILED
 
 

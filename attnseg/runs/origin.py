@@ -32,6 +32,7 @@ from attnseg.runs.identity import run_identity
 from attnseg.runs.ledger import read_ledger, write_row
 from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.patients import TrainedPatients
+from attnseg.runs.recorded import recorded
 from attnseg.runs.resume import (
     changes,
     copy_atomically,
@@ -184,7 +185,7 @@ def fork(
         content["state_dict"] = dict(content.pop("current_model_state"))  # not the average
         content.pop("averaging_state", None)
     content[KEY] = record | {
-        "config": config.model_dump(mode="json"),
+        "config": recorded(config),
         "identity": run_identity(config),
         "data": data,
         PATIENTS: trained.record(),

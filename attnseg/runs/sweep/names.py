@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from attnseg.credentials import redacted
+
 _LONGEST = 150  # bytes: file systems allow 255, and an id and temporary suffixes follow
 
 
@@ -57,4 +59,4 @@ def _text(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
         return "-".join(map(_text, value)) or "x"
-    return safe(str(value).replace(",", "-"))
+    return safe(redacted(str(value)).replace(",", "-"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attnseg.config import SweepMembership, TrainConfig
+from attnseg.credentials import concealed
 from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE
 from attnseg.files import write_json
 from attnseg.runs.code import Code, changed_files, code_of, listed
@@ -188,7 +189,7 @@ class SweepRecord:
             "varied": list(self.varied),
             "jobs": rows,
         }
-        write_json(self.path / "sweep.json", content)
+        write_json(self.path / "sweep.json", concealed(content))
         return rows
 
 

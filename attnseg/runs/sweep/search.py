@@ -142,7 +142,8 @@ class Search:
             config = self.plan.compose(values)
         except ConfigError as error:
             return Job(trial.number, values, job_name(values), problem=str(error))
-        mark = TrialConfig(study=self.name, storage=self.url, number=trial.number)
+        storage = None if self.plan.config.storage else self.url
+        mark = TrialConfig(study=self.name, storage=storage, number=trial.number)
         sweep = self.plan.config.model_copy(update={"trial": mark})
         return self.plan.record.place(trial.number, values, config, sweep=sweep)
 

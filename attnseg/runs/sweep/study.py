@@ -54,9 +54,26 @@ def open_storage(url: str) -> Any:
     options = {"connect_args": {"timeout": _PATIENCE_S}} if url.startswith("sqlite") else {}
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
+    except ImportError as error:
+        raise ConfigError(_needs_a_driver(url, error)) from None
     except Exception as error:  # a database's own kinds, many
         lines = str(error).splitlines() or [type(error).__name__]
         raise ConfigError(f"sweep.storage: cannot be opened ({lines[0]})") from None
+
+
+def _needs_a_driver(url: str, error: ImportError) -> str:
+    """What to install; `postgresql://` alone means psycopg since SQLAlchemy 2.1."""
+    scheme = url.partition("://")[0]
+    head = f"sweep.storage={scheme}://...: its driver is not installed"
+    if scheme.partition("+")[0] in ("postgresql", "postgres"):
+        return (
+            f"{head}: pip install 'psycopg[binary]' (or psycopg2-binary, with a URL that begins "
+            "with postgresql+psycopg2://)"
+        )
+    if scheme.partition("+")[0] in ("mysql", "mariadb"):
+        return f"{head}: pip install pymysql, with a URL that begins with mysql+pymysql://"
+    cause = error.__cause__ or error
+    return f"{head} ({next(iter(str(cause).splitlines()), type(cause).__name__)})"
 
 
 def open_study(config: OptunaSweepConfig, name: str, url: str) -> Any:
@@ -77,7 +94,7 @@ def running_trial(config: OptunaSweepConfig) -> Any:
     assert config.trial is not None
     study = optuna.load_study(
         study_name=config.trial.study,
-        storage=open_storage(config.trial.storage),
+        storage=open_storage(config.trial.storage or config.storage or ""),
         pruner=build_pruner(config.pruner),
     )
     frozen = study.get_trials(deepcopy=False)[config.trial.number]

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from attnseg.config import TrainConfig
+from attnseg.credentials import concealed
 from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, UserError, wrong_path
 from attnseg.files import write_json, write_text
 from attnseg.runs.folder import RunFolder, now
@@ -138,7 +139,7 @@ def _settle(
         changes |= {"id": run_identity(config), "name": run_name(config)}
     folder.update_status(**changes)
     if text is not None and not (folder.path / "traceback.txt").exists():
-        write_text(folder.path / "traceback.txt", text)
+        write_text(folder.path / "traceback.txt", concealed(text))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
