@@ -50,7 +50,7 @@ class DataError(UserError):
 
     def __init__(self, headline: str, problems: Sequence[str] = ()) -> None:
         self.headline: str = concealed(readable(headline))
-        self.problems: list[str] = [concealed(readable(problem)) for problem in problems]
+        self.problems: list[str] = concealed([readable(problem) for problem in problems])
         lines = (f"  - {line}" for line in shortened(self.problems))
         super().__init__("\n".join([self.headline, *lines]))
 

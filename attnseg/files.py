@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import os
@@ -127,6 +128,34 @@ def _misread(entry: zipfile.ZipInfo) -> str | None:
     stored = entry.compress_type == zipfile.ZIP_STORED
     short = stored and entry.compress_size != entry.file_size
     return entry.filename if directory or short else None
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as a user gives it: `~/data` is below the home folder; a name may begin with ~."""
+    path = Path(text)
+    try:
+        return path if os.path.lexists(path) else path.expanduser()
+    except RuntimeError:  # of no user's home
+        return path
+
+
+def matching(pattern: str | Path) -> tuple[Path, list[Path]]:
+    """What a glob matches, sorted, and the folder from which on it is one.
+
+    Folders that are there by the very name that the pattern gives are no pattern: `a[1]/*.png`.
+    """
+    base, parts = Path(), user_path(pattern).parts
+    while len(parts) > 1 and (base / parts[0]).exists():
+        base, parts = base / parts[0], parts[1:]
+    hits = glob.glob(os.path.join(*parts), root_dir=base, recursive=True)  # noqa: PTH118, PTH207
+    return base, sorted(base / hit for hit in hits)
+
+
+def sqlite_url(path: Path) -> str:
+    """A database's URL, whatever is in its path; SQLAlchemy knows what it has to escape."""
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(path.resolve())).render_as_string()
 
 
 def make_folder(folder: Path, key: str) -> None:

@@ -18,8 +18,11 @@ from attnseg.errors import ConfigError
 from attnseg.files import (
     csv_text,
     make_folder,
+    matching,
     read_csv,
     replace_folder,
+    sqlite_url,
+    user_path,
     write_atomically,
     write_json,
 )
@@ -106,3 +109,31 @@ def test_a_table_that_users_give_reads_back_what_was_written(tmp_path: Path) -> 
 def test_a_place_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"out=.*\\xe9x: is not UTF-8"):
         make_folder(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9x")), "out")
+
+
+def test_a_name_may_begin_with_a_tilde_and_hold_a_globs_brackets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("~/a", "~nobody at all", "a[1] *x/b.png", "a1/b.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    assert user_path("~/a") == Path("~/a")  # it is there
+    assert user_path("~/other") == Path.home() / "other"
+    assert user_path("~nobody else/x") == Path("~nobody else/x")
+    assert matching("a[1] *x/*.png") == (Path("a[1] *x"), [Path("a[1] *x/b.png")])
+    assert matching("a[1]/*.png") == (Path(), [Path("a1/b.png")])
+    assert matching(tmp_path / "*" / "b.png")[1] == [
+        tmp_path / "a1/b.png",
+        tmp_path / "a[1] *x/b.png",
+    ]
+
+
+def test_a_database_may_lie_anywhere(tmp_path: Path) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    for name in ("a?b", "a#b", "100%41", "é 患者", "a;b&c=d", "a@b:c"):
+        path = tmp_path / name / "x.db"
+        path.parent.mkdir()
+        with sqlalchemy.create_engine(sqlite_url(path)).begin() as connection:
+            connection.execute(sqlalchemy.text("create table t (x int)"))
+        assert path.is_file(), name

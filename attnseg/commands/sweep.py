@@ -12,14 +12,12 @@ from typing import Any
 
 from attnseg.commands.compose import compose_here, explain, hydra_ready, relax
 from attnseg.config import TrainConfig, validate
-from attnseg.config.grammar import assignment
+from attnseg.config.grammar import NOT_SWEPT, assignment
 from attnseg.errors import ConfigError
 from attnseg.runs.identity import identified, run_identity
 from attnseg.runs.preflight import refuse_unknown_monitors, refuse_unusable_precision
 from attnseg.runs.sweep.names import job_name, safe, short_keys, shortened
 from attnseg.runs.sweep.record import Job, SweepRecord
-
-_NOT_SWEPT = ("run.", "launcher", "sweep", "hydra", "resume", "fork", "warmstart")
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,11 @@ def read_words(arguments: Sequence[str]) -> Words:
         parsed.setdefault(_key(override), override)
     swept = {key: each for key, each in parsed.items() if each.is_sweep_override()}
     for key in swept:
-        if key.startswith(_NOT_SWEPT):
-            raise ConfigError(f"{key} cannot vary within a sweep; give it one value")
+        if key.startswith(NOT_SWEPT):
+            raise ConfigError(
+                f"{key} cannot vary within a sweep; give it one value (a name with a comma in "
+                f"quotes: \"{key}='a,b'\")"
+            )
     explicit = parsed.get("run.dir")
     if explicit is not None and explicit.value() is not None:
         raise ConfigError(

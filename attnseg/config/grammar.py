@@ -19,6 +19,9 @@ class Takes(Flag):
     LIST = auto()
 
 
+NOT_SWEPT = ("run.", "launcher", "sweep", "hydra", "resume", "fork", "warmstart")
+"""How the keys begin that have one value for all runs of a sweep."""
+
 _NONE = Takes(0)
 _PLAIN = re.compile(r"[\w./+-]+", re.ASCII)  # never more than a word to the grammar
 _WORD = re.compile(r"(\+\+|\+|~)?[A-Za-z_]\w*(\.[\w-]+)*=")
@@ -134,7 +137,8 @@ def _natural(word: str, keys: Mapping[str, Takes], sweep: bool) -> str:
     if not value or (_PLAIN.fullmatch(value) and not takes):
         return word
     if takes:
-        return head + _text(value, takes, sweep)
+        one = "/" in value and head.lstrip("+").startswith(NOT_SWEPT)  # its commas are its own
+        return head + _text(value, takes, sweep and not one)
     if "/" in value and _exists(value):
         return head + quoted(value)
     structured = value[0] in "[{"  # then Hydra says what is wrong with it

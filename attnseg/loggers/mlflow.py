@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 
 from attnseg.config import TrainConfig
 from attnseg.errors import ConfigError
+from attnseg.files import sqlite_url
 from attnseg.loggers.described import group_of
 from attnseg.loggers.resilience import NeverStops
 from attnseg.runs.identity import run_identity, run_name
@@ -39,7 +40,7 @@ def mlflow_logger(config: TrainConfig) -> Mlflow:
         logging.getLogger(name).setLevel(logging.ERROR)  # how it makes its tables
     settings = config.logger
     root = Path(config.run.root).resolve()
-    uri = settings.tracking_uri or f"sqlite:///{root / 'mlflow.db'}"
+    uri = settings.tracking_uri or sqlite_url(root / "mlflow.db")
     if settings.tracking_uri is None:
         root.mkdir(parents=True, exist_ok=True)
     identity = run_identity(config)

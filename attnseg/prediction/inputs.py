@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attnseg.data.radiograph import DICOMS, PICTURES, VOLUMES, kind_of
 from attnseg.errors import ConfigError, DataError
+from attnseg.files import matching, user_path
 from attnseg.listing import readable
 
 _ENDINGS = (*VOLUMES, *PICTURES, *DICOMS)
@@ -96,7 +97,7 @@ def _find(spec: str | Sequence[str], key: str, out: Path) -> list[Path]:
     """The image files that a specification means, sorted, each once."""
     found: dict[Path, None] = {}
     for one in [spec] if isinstance(spec, str) else spec:
-        path = Path(one).expanduser()
+        path = user_path(one)
         if path.is_dir():
             # Results are no images, not even where they go into the images' own folder.
             results = out.resolve() if out.resolve() != path.resolve() else out.resolve() / "cases"
@@ -112,7 +113,7 @@ def _find(spec: str | Sequence[str], key: str, out: Path) -> list[Path]:
         elif path.is_file():
             found[path] = None  # whatever it is called: reading it will tell
         elif glob.has_magic(str(path)):
-            hits = (Path(hit) for hit in sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
+            _, hits = matching(path)
             found |= dict.fromkeys(hit for hit in hits if hit.is_file() and kind_of(hit))
         else:
             raise ConfigError(f"{key}={one}: no such file or folder")

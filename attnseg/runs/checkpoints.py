@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import CheckpointError, ConfigError
-from attnseg.files import damage_of_zip, is_zip, write_atomically, write_text
+from attnseg.files import damage_of_zip, is_zip, user_path, write_atomically, write_text
 from attnseg.finite import broken_tensors, some
 from attnseg.pretrained import means_pretrained, pretrained_file
 from attnseg.runs.archive import KEY, archive_records, read_archive, write_archive
@@ -306,7 +306,7 @@ def _listed(spec: str) -> list[str]:
     names = [line for line in lines if line]
     if not names:
         raise CheckpointError(f"{listing}: lists no checkpoint; write one path a line")
-    return [n if means_pretrained(n) else str(Path(spec) / Path(n).expanduser()) for n in names]
+    return [n if means_pretrained(n) else str(Path(spec) / user_path(n)) for n in names]
 
 
 def without_paths(member: LoadedCheckpoint) -> LoadedCheckpoint:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attnseg.config import ManifestDataConfig, PhantomDataConfig, TrainConfig
 from attnseg.errors import CheckpointError, ConfigError
+from attnseg.files import user_path
 from attnseg.metrics.names import refuse_unknown
 from attnseg.pretrained import means_pretrained
 
@@ -22,7 +23,7 @@ def refuse_missing_paths(config: TrainConfig) -> None:
     """
     data = config.data
     root = getattr(data, "root", None)
-    there = root is not None and Path(root).expanduser().exists()
+    there = root is not None and user_path(root).exists()
     if isinstance(data, ManifestDataConfig):
         from attnseg.data.readers.manifest_rows import existing_manifest
 

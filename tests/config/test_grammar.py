@@ -225,6 +225,7 @@ def test_a_sweeps_commas_part_values() -> None:
     assert swept("'a,b',c") == "'a,b','c'"
     assert swept("choice(a,b)") == "choice(a,b)"
     assert swept("runs/lr=1") == "'runs/lr=1'"
+    assert natural(["run.root=runs/a,b"], TrainConfig, sweep=True) == ["run.root='runs/a,b'"]
 
 
 def test_paths_and_overrides_are_told_apart(

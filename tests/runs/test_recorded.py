@@ -27,7 +27,7 @@ from attnseg.runs.identity import run_identity
 from attnseg.runs.recorded import frozen, recorded, thawed
 from tests.conftest import TINY, configure
 from tests.loggers.wandb_file import records
-from tests.runs.sweep.helpers import record, sweep
+from tests.runs.sweep.helpers import REPOSITORY, record, sweep
 from tests.runs.sweep.test_search import SEARCH, fake
 
 MARK = "s3cr3t-mark"
@@ -67,14 +67,7 @@ def test_a_run_folder_holds_no_secret(tmp_path: Path, monkeypatch: pytest.Monkey
         f"launcher.options.where=https://{MARK}-5@host/x?token={MARK}-6",
         "seed=${oc.env:SEED}",
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "attnseg.cli", "train", *words],
-        env=os.environ | {"SEED": "7", "WANDB_MODE": "offline", "PYTHONPATH": os.getcwd()},  # noqa: PTH109
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert MARK not in done.stdout + done.stderr
+    command(*words)
     assert found(tmp_path / "run") == []
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert config["seed"] == 7  # it defines the run
@@ -83,13 +76,46 @@ def test_a_run_folder_holds_no_secret(tmp_path: Path, monkeypatch: pytest.Monkey
     assert config["launcher"]["options"]["where"] == "https://***@host/x?token=***"
     stored = torch.load(RunFolder(tmp_path / "run").best, weights_only=True)
     assert stored[KEY]["config"] == config
-    command = RunFolder(tmp_path / "run").read_status()["command"]
-    assert "launcher.options.b=${oc.env:SECRET_WORD}" in command
-    assert "https://***@host/x" in command
+    typed = RunFolder(tmp_path / "run").read_status()["command"]
+    assert "launcher.options.b=${oc.env:SECRET_WORD}" in typed
+    assert "https://***@host/x" in typed
     for name in ("SECRET_URI", "SECRET_CACHE", "SECRET_WORD"):
         monkeypatch.delenv(name)
     (member,) = load_checkpoints(str(tmp_path / "run"))  # nothing of it needs the variables
     assert validate(config, TrainConfig) == member.config
+
+
+def command(*words: str) -> None:
+    """`attnseg train` in a process of its own, which tells no secret either."""
+    done = subprocess.run(
+        [sys.executable, "-m", "attnseg.cli", "train", *words],
+        env=os.environ | {"SEED": "7", "WANDB_MODE": "offline"},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert MARK not in done.stdout + done.stderr
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("trainer=ddp_cpu", "trainer.devices=2"),
+        ("-m", "seed=1,2", "launcher=joblib"),
+    ],
+)
+def test_the_processes_of_a_run_get_what_is_not_written(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_DATABASE", f"sqlite:///{tmp_path}/a.db?password={MARK}-1")
+    own = (f"run.root={tmp_path}/runs", "logger=[wandb,mlflow]", "logger.group=${oc.env:SEED}")
+    uri = f"logger.tracking_uri=sqlite:///{tmp_path}/b.db?password={MARK}-2"
+    for where in (uri, "logger.tracking_uri=${oc.env:SECRET_DATABASE}"):
+        command(*TINY, *own, where, *words, "resume=none")
+        assert found(tmp_path) == []  # MLflow's databases, too
+    assert (tmp_path / "a.db").is_file() and (tmp_path / "b.db").is_file()
 
 
 def test_a_failing_run_leaves_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from attnseg.data.annotations.mask_volume import read_mask_volume
 from attnseg.data.annotations.nodule import Annotations
 from attnseg.data.annotations.volume import annotations_to_volume, label_nodules, write_volume
 from attnseg.errors import ConfigError, DataError, UserError
-from attnseg.files import make_folder
+from attnseg.files import make_folder, user_path
 
 Format = Literal["lidc_xml", "contours", "luna16", "lidc_table", "mask"]
 _VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
@@ -47,12 +47,12 @@ def convert(config: DataMaskConfig, *, progress: bool = True) -> list[Written]:
         ConfigError: a path is missing, or there is no such format.
         DataError: lists every CT whose annotations cannot be read or do not fit.
     """
-    annotations, ct = Path(config.annotations).expanduser(), Path(config.ct).expanduser()
+    annotations, ct = user_path(config.annotations), user_path(config.ct)
     for key, path in (("annotations", annotations), ("ct", ct)):
         if not path.exists():
             raise ConfigError(f"{key}={path}: no such file or folder")
     cts = _cts(ct)
-    out = Path(config.out).expanduser()
+    out = user_path(config.out)
     if len(cts) == 1 and cts[0] == ct and _ending(out):
         targets = {ct: out}
     else:

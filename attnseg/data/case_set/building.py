@@ -32,7 +32,14 @@ from attnseg.data.readers.manifest_rows import NEEDED, NO_LESION, OPTIONAL
 from attnseg.data.readers.manifest_rows import UNLABELLED as NO_MASK
 from attnseg.data.splits import SPLIT_NAMES, make_splits
 from attnseg.errors import ConfigError, DataError, UserError
-from attnseg.files import csv_text, make_folder, remove_temporaries, write_json, write_text
+from attnseg.files import (
+    csv_text,
+    make_folder,
+    remove_temporaries,
+    user_path,
+    write_json,
+    write_text,
+)
 
 CARD = "DATA_CARD.json"
 _PARTS = (IMAGES, MASKS, UNLABELLED)
@@ -56,7 +63,7 @@ def build_case_set(
         ConfigError: the folder is not free, or belongs to another set.
         DataError: lists everything that is wrong with the source.
     """
-    out = Path(config.out).expanduser()
+    out = user_path(config.out)
     source = build_source(config.data)
     build_id = _build_id(config)
     finished = _claim(out, build_id)

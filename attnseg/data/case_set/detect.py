@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from attnseg.errors import ConfigError
+from attnseg.files import user_path
 
 _JSRT = re.compile(r"JPC[LN]N\d{3}\.\w+", re.IGNORECASE)
 _LOOKED_AT = 20_000  # file names; a set of them shows itself much earlier
@@ -23,7 +24,7 @@ def detect_source(path: Path) -> tuple[str, Path]:
     Raises:
         ConfigError: it is not there, or none of these.
     """
-    path = path.expanduser()
+    path = user_path(path)
     if not path.exists():
         raise ConfigError(f"source={path}: no such file or folder, and no kind of data set either")
     if path.is_file():

@@ -23,6 +23,7 @@ from attnseg.data.drr.sheet import draw_sheet
 from attnseg.data.drr.views import all_views, project_view
 from attnseg.data.parallel import default_workers, for_each
 from attnseg.errors import ConfigError, DataError, UserError
+from attnseg.files import user_path
 
 Rows = list[dict[str, str]]
 
@@ -77,8 +78,8 @@ def project_all(config: DrrConfig) -> Summary:
     _check_device(config.device)
     found = find_jobs(config)
     _refuse_nothing(found)
-    out = Path(config.out).expanduser()
-    refuse_foreign(out, found.jobs, [Path(config.ct).expanduser()])
+    out = user_path(config.out)
+    refuse_foreign(out, found.jobs, [user_path(config.ct)])
     with output_folder(out):
         done = {
             job.case: rows

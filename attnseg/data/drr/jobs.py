@@ -19,6 +19,7 @@ from attnseg.data.drr.dicom import dicom_files, is_dicom
 from attnseg.data.drr.headers import volume_ending
 from attnseg.data.drr.patients import Naming, naming
 from attnseg.errors import ConfigError, DataError
+from attnseg.files import matching, user_path
 
 _SUFFIX = re.compile(r"[-_. ]+(ct|image|volume)$", re.IGNORECASE)
 _SEPARATORS = "_-. "
@@ -116,7 +117,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _volumes(configured: str, key: str) -> _Volumes:
-    path = Path(configured).expanduser()
+    path = user_path(configured)
     if path.is_file():
         return _Volumes({_name(Path(path.name)): path}, single=True)
     if path.is_dir():
@@ -124,8 +125,7 @@ def _volumes(configured: str, key: str) -> _Volumes:
             return _Volumes({_name(Path(path.resolve().name)): path}, single=True)
         return _Volumes(_named(_below(path), path, key), single=False)
     if set("*?[") & set(configured):
-        fixed = Path(re.split(r"[*?\[]", str(path), maxsplit=1)[0] + "x").parent
-        matches = sorted(fixed.glob(str(path.relative_to(fixed))))
+        fixed, matches = matching(path)
         found = [match for match in matches if match.is_file() or dicom_files(match)]
         if found:
             return _Volumes(_named(found, fixed, key), single=False)

@@ -19,6 +19,7 @@ from attnseg.config.drr import DrrConfig
 from attnseg.data.drr.dicom import dicom_files, is_dicom
 from attnseg.data.itk import itk_name
 from attnseg.errors import ConfigError, DataError
+from attnseg.files import user_path
 
 _NAME, _ID = "0010|0010", "0010|0020"
 _TELLING = 3  # letters of a name that give somebody away
@@ -81,7 +82,7 @@ def naming(config: DrrConfig) -> Naming:
 
 def _read_key(configured: str | None) -> bytes:
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    path = Path(configured or f"{base}/attnseg/pseudonym.key").expanduser()
+    path = user_path(configured or f"{base}/attnseg/pseudonym.key")
     try:
         if configured is None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from attnseg.data.case import Case
 from attnseg.data.images import Picture, read_image
 from attnseg.data.readers.radiographs import RadiographSource, existing_root, images_below
 from attnseg.errors import ConfigError, DataError
+from attnseg.files import user_path
 
 _NAME = re.compile(r"(JPC[LN]N\d{3})\.\w+", re.IGNORECASE)
 _WHITE = 4095
@@ -135,7 +136,7 @@ def _problems(images: dict[str, list[Path]], nodules: dict[str, Nodule], table: 
 
 def _find_table(configured: str | None, root: Path) -> Path:
     if configured is not None:
-        path = Path(configured).expanduser()
+        path = user_path(configured)
         if not path.is_file():
             raise ConfigError(f"data.table={path}: no such file; null looks for it below root")
         return path

@@ -24,6 +24,7 @@ from attnseg.data.images import read_image, read_mask
 from attnseg.data.readers.files import attempt, fingerprint_files, named_files, parse_spacing
 from attnseg.data.tables import read_table
 from attnseg.errors import ConfigError, DataError
+from attnseg.files import user_path
 from attnseg.listing import readable
 
 _DRR, _MASK = "_drr.png", "_drr_mask.png"
@@ -154,7 +155,7 @@ def _existing_root(configured: str | None) -> Path:
     hint = "set data.root=/path/to/LIDC_LDRI (DRRs in <range>/<case>_drr.png)"
     if not configured:
         raise ConfigError(f"data.root is not set, and data=lidc_drr needs it; {hint}")
-    root = Path(configured).expanduser()
+    root = user_path(configured)
     if not root.is_dir():
         raise ConfigError(f"data.root={root}: no such folder; {hint}")
     return root
@@ -162,7 +163,7 @@ def _existing_root(configured: str | None) -> Path:
 
 def _find_scans(configured: str | None, root: Path) -> Path | None:
     if configured is not None:
-        path = Path(configured).expanduser()
+        path = user_path(configured)
         if not path.is_file():
             raise ConfigError(f"data.scans_csv={path}: no such file; null looks for it near root")
         return path

@@ -9,6 +9,7 @@ from attnseg.data.case import Case, MaskKind, Pairing, Spacing
 from attnseg.data.readers.files import parse_spacing
 from attnseg.data.tables import read_table
 from attnseg.errors import ConfigError
+from attnseg.files import user_path
 
 NEEDED = ("case", "patient", "xray", "drr", "mask")
 OPTIONAL = ("spacing", "split", "pairing", "mask_kind", "reader")
@@ -63,7 +64,7 @@ def _parse_row(words: dict[str, str], folder: Path) -> tuple[Case | None, list[s
         return None, [f"case {words['case'] or '?'}: {problem}" for problem in problems]
 
     def file(name: str) -> Path | None:
-        return folder / Path(words[name]).expanduser() if words[name] else None
+        return folder / user_path(words[name]) if words[name] else None
 
     healthy = words["mask"].lower() == NO_LESION
     case = Case(
@@ -122,7 +123,7 @@ def existing_manifest(configured: str | None) -> Path:
     hint = "set data.root=/path/to/manifest.csv (columns " + ", ".join(NEEDED) + ")"
     if not configured:
         raise ConfigError(f"data.root is not set, and data=manifest needs it; {hint}")
-    path = Path(configured).expanduser()
+    path = user_path(configured)
     path = path / "manifest.csv" if path.is_dir() else path
     if not path.is_file():
         raise ConfigError(f"data.root={configured}: there is no file {path}; {hint}")

@@ -16,6 +16,7 @@ from attnseg.data.case import Case, CaseContent, CaseImages
 from attnseg.data.images import Picture, read_image
 from attnseg.data.readers.files import fingerprint_files, named_files
 from attnseg.errors import ConfigError, DataError
+from attnseg.files import user_path
 
 _IMAGES = (".png", ".mha", ".mhd", ".dcm", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".gz", ".img")
 
@@ -114,7 +115,7 @@ def existing_root(configured: str | None, name: str, contents: str) -> Path:
     hint = f"set data.root=/path/to/{name} ({contents})"
     if not configured:
         raise ConfigError(f"data.root is not set, and data={name} needs it; {hint}")
-    root = Path(configured).expanduser()
+    root = user_path(configured)
     if not root.is_dir():
         raise ConfigError(f"data.root={root}: no such folder; {hint}")
     return root

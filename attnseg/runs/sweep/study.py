@@ -17,6 +17,7 @@ from attnseg.config import (
     Space,
 )
 from attnseg.errors import ConfigError
+from attnseg.files import sqlite_url
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import read_ledger
 
@@ -39,7 +40,7 @@ def load_optuna() -> Any:
 
 def storage_url(config: OptunaSweepConfig, folder: Path) -> str:
     """Where the study is kept: the URL given, or SQLite in the sweep's folder."""
-    return config.storage or f"sqlite:///{(folder / 'study.db').resolve()}"
+    return config.storage or sqlite_url(folder / "study.db")
 
 
 def open_storage(url: str) -> Any:

@@ -290,3 +290,11 @@ def test_a_run_that_promises_little_is_pruned(tmp_path: Path) -> None:
     assert 1 < len(folder.ledger.read_text().splitlines()) < 5
     job = next(job for job in record(tmp_path)["jobs"] if job["state"] == "pruned")
     assert job["exit_code"] == 0
+
+
+def test_a_sweeps_root_may_have_any_name(tmp_path: Path, fake: list[Any]) -> None:
+    root = tmp_path / "患者 #[1](x) {y} 'a' \"b\" & ! ~; lr=1,s=2 $H 100%?"
+    assert sweep(root, *SEARCH, "sweep.n_trials=1") == 0
+    assert sweep(root / "grid", "seed=1,2") == 0
+    assert len(fake) == 3
+    assert len(list(root.glob("sweeps/*/study.db"))) == 1
