@@ -15,6 +15,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
 from attnseg.config import TrainConfig, validate
+from attnseg.credentials import concealed
 from attnseg.errors import CheckpointError, ConfigError
 from attnseg.files import damage_of_zip, is_zip, user_path, write_atomically, write_text
 from attnseg.finite import broken_tensors, some
@@ -355,7 +356,7 @@ def export_safetensors(
     """
     import yaml
 
-    configs = [member.config.model_dump(mode="json") for member in members]
+    configs = [concealed(member.config.model_dump(mode="json")) for member in members]
     records = [
         {
             "config": config,

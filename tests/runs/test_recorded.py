@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def command(*words: str) -> None:
     "words",
     [
         ("trainer=ddp_cpu", "trainer.devices=2"),
-        ("-m", "seed=1,2", "launcher=joblib"),
+        ("-m", "seed=1,2", "launcher=joblib", "launcher.n_jobs=1"),
     ],
 )
 def test_the_processes_of_a_run_get_what_is_not_written(
@@ -224,3 +225,17 @@ def test_a_missing_driver_is_named() -> None:
 
     with pytest.raises(ConfigError, match=r"pip install 'psycopg\[binary\]'"):
         open_storage(URL)
+
+
+def test_an_evaluation_looks_for_the_data_in_its_own_environment(
+    finished: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from attnseg.commands.measure import _data_of
+
+    (member,) = load_checkpoints(str(finished.path))
+    data = member.config.data.model_copy(update={"cache_dir": "${oc.env:SCRATCH_X}/cache"})
+    stored = replace(member, config=member.config.model_copy(update={"data": data}))
+    monkeypatch.setenv("SCRATCH_X", "/scratch")
+    assert _data_of(stored)["cache_dir"] == "/scratch/cache"
+    monkeypatch.delenv("SCRATCH_X")
+    assert _data_of(stored)["cache_dir"] is None
