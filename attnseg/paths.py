@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from attnseg.files import user_path
+
 
 def conf_dir() -> Path:
     """The shipped Hydra configs: inside an installed wheel, or beside the package in a checkout."""
@@ -16,4 +18,4 @@ def conf_dir() -> Path:
 def cache_folder(configured: str | None) -> Path:
     """`configured`, else $ATTNSEG_CACHE, else ~/.cache/attnseg."""
     chosen = configured or os.environ.get("ATTNSEG_CACHE") or "~/.cache/attnseg"
-    return Path(chosen).expanduser()
+    return user_path(chosen)
