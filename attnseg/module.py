@@ -20,7 +20,7 @@ from attnseg.models import build_model
 from attnseg.models.output import AnyOutput, DeeplySupervisedOutput, DualPathwayOutput
 from attnseg.processes import gather_from_ranks
 from attnseg.runs.archive import KEY
-from attnseg.runs.identity import run_identity
+from attnseg.runs.identity import newest, run_ids
 from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.patients import TrainedPatients
 from attnseg.runs.recorded import recorded
@@ -149,7 +149,8 @@ class AttnSegModule(pl.LightningModule):
         checkpoint[KEY] = {
             "version": __version__,
             "config": recorded(self.config),
-            "identity": run_identity(self.config),
+            "identity": newest(run_ids(self.config)),
+            "ids": run_ids(self.config),
             "threshold": self.threshold,
             "data": self.data_record,
             PATIENTS: self.trained.record(),

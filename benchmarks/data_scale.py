@@ -2,6 +2,7 @@
 
     python benchmarks/data_scale.py                        # 100, 1,000 and 10,000 cases
     python benchmarks/data_scale.py --counts 100 10000 100000 --layout lidc_drr --link-cache
+    python benchmarks/data_scale.py --counts 1000 10000 100000 --digest       # the digest alone
 
 Tiny files (32 x 32 px: what is measured is everything but the pixels), each count in processes of
 its own: one decodes into an empty cache, then another starts on the filled one, as every later
@@ -34,6 +35,9 @@ STAGES = (
     "sound and in order",
     "split by patient",
     "fingerprint of the set",
+    "digest, every file read",
+    "digest, a later start",
+    "content.json is written",
     "cache is warm",
     "count positives",
     "build the loader",
@@ -45,7 +49,7 @@ ORDERS = 3
 
 
 def stages(
-    layout: str, root: Path, cache: Path, *, cold: bool, check: bool, link: bool
+    layout: str, root: Path, cache: Path, *, cold: bool, check: bool, link: bool, digest: bool
 ) -> dict[str, float]:
     """Seconds of processor time a stage, in this process."""
     from attnseg.commands.compose import compose_checked
@@ -66,6 +70,16 @@ def stages(
     module = timed("list", lambda: AttnSegDataModule(config, 1, progress=False))
     timed("sound and in order", lambda: module.all_cases)
     before = peak_mib()
+    if digest:
+        timed("split by patient", lambda: module.splits)
+        name = "digest, every file read" if cold else "digest, a later start"
+        content = timed(name, lambda: module.content)
+        if not cold:
+            from attnseg.runs.content import write_content
+
+            timed("content.json is written", lambda: write_content(cache / "c.json", content))
+        seconds["_mib"], seconds["_mib_before"] = peak_mib(), before
+        return seconds
     if cold and link:
         link_entries(module.cache, module.all_cases)
     elif cold:
@@ -129,6 +143,7 @@ def measure(args: argparse.Namespace, count: int, work: Path) -> dict[str, float
     found: dict[str, float] = {}
     for part in ("cold", "warm"):
         flags = ["--skip-check"] * args.skip_check + ["--link-cache"] * args.link_cache
+        flags += ["--digest"] * args.digest
         flags += ["--layout", args.layout, "--part", part, str(root), str(work / f"cache-{count}")]
         child = subprocess.run(
             [sys.executable, __file__, *flags], check=True, stdout=subprocess.PIPE, text=True
@@ -146,12 +161,14 @@ def main() -> None:
     parser.add_argument("--layout", choices=("manifest", "lidc_drr"), default="manifest")
     parser.add_argument("--skip-check", action="store_true", help="leave out `data check`")
     parser.add_argument("--link-cache", action="store_true", help="decode few, link the others")
+    parser.add_argument("--digest", action="store_true", help="the data's digest alone")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.part:
         part, root, cache = args.part
         kind = {"cold": part == "cold", "check": not args.skip_check, "link": args.link_cache}
+        kind["digest"] = args.digest
         print(json.dumps(stages(args.layout, Path(root), Path(cache), **kind)))
         return
     from step_cost import machine

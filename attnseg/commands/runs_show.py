@@ -86,8 +86,10 @@ def _one(config: RunsShowConfig) -> RunRecord:
             raise ConfigError(f"{path}: not a run folder (it has no status.json)")
         return read_record(path)
     runs = found_runs(config.root)
-    exact = [run for run in runs if config.run in (run.name, run.path.name, run.id)]
-    fits = exact or [run for run in runs if run.id.startswith(config.run)]
+    exact = [run for run in runs if config.run in (run.name, run.path.name, run.id, *run.ids)]
+    fits = exact or [
+        run for run in runs if any(one.startswith(config.run) for one in (run.id, *run.ids))
+    ]
     if len(fits) == 1:
         return fits[0]
     if not fits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from attnseg.config import (
     TrainConfig,
     validate,
 )
-from attnseg.errors import ConfigError
-from attnseg.runs.identity import id_part
+from attnseg.errors import ConfigError, UserError
+from attnseg.files import write_text
+from attnseg.runs.identity import id_part, identified
 from attnseg.runs.sweep.record import SweepRecord
 from attnseg.runs.sweep.search import SearchPlan
 
@@ -29,6 +31,7 @@ def plan(words: Words, command: str) -> SearchPlan:
     Raises:
         ConfigError: there is nothing to search, or a range is not understood.
     """
+    digests: dict[str, str] = {}  # the data are looked at once
     config = validate(compose_here("train", words.fixed, TrainConfig), TrainConfig)
     assert isinstance(config.sweep, OptunaSweepConfig)
     given = {key: space_of(key, override) for key, override in words.swept.items()}
@@ -46,10 +49,33 @@ def plan(words: Words, command: str) -> SearchPlan:
         "objectives": [each.model_dump() for each in config.sweep.objectives],
         "sampler": [config.sweep.sampler, config.sweep.seed, config.sweep.at],
     }
-    mark = json.dumps(parts, sort_keys=True)
+    try:
+        data_digest = identified(config, digests).data_digest
+    except UserError:
+        if not any(key.partition(".")[0] == "data" for key in space):
+            raise
+        data_digest = None  # the data are searched themselves: each point knows its own
     title = words.title if words.title != "single" else "optuna"
-    record = SweepRecord(Path(config.run.root), title, digest([mark]), command, list(space))
-    return SearchPlan(config.sweep, config.launcher, space, record, composer(words.fixed, keys))
+    record = SweepRecord(Path(config.run.root), title, "", command, list(space))
+    record.id = _study_of(record, parts, data_digest)
+    points = composer(words.fixed, keys, digests)
+    return SearchPlan(config.sweep, config.launcher, space, record, points)
+
+
+def _study_of(record: SweepRecord, parts: Mapping[str, Any], data_digest: str | None) -> str:
+    """The search's id, which other data change; an old study keeps the one it has."""
+    before = digest([json.dumps(parts, sort_keys=True)])
+    if data_digest is None:
+        return before
+    own = digest([json.dumps({**parts, "version": 2, "data_digest": data_digest}, sort_keys=True)])
+    record.id = before
+    noted = record.path / "data_digest.txt"
+    if not record.path.exists() or (noted.exists() and noted.read_text() != data_digest):
+        return own
+    if not noted.exists():
+        print(f"note: {record.path}: its content was not recorded; today's data are taken for it")
+        write_text(noted, data_digest)
+    return before
 
 
 def hydra_key(key: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from attnseg.commands.compose import compose_here, explain, hydra_ready, relax
 from attnseg.config import TrainConfig, validate
 from attnseg.config.grammar import NOT_SWEPT, assignment
-from attnseg.errors import ConfigError
+from attnseg.errors import ConfigError, UserError
 from attnseg.runs.identity import identified, run_identity
 from attnseg.runs.preflight import refuse_unknown_monitors, refuse_unusable_precision
 from attnseg.runs.sweep.names import job_name, safe, short_keys, shortened
@@ -139,10 +139,11 @@ def grid(words: Words, command: str) -> SweepRecord:
     """
     choices = [_choices(key, override) for key, override in words.swept.items()]
     composed = []
+    digests: dict[str, str] = {}  # the data are looked at once
     for combination in itertools.product(*choices):
         picked = [word for word, _ in combination]
         values = {key: value for key, (_, value) in zip(words.swept, combination, strict=True)}
-        composed.append((values, _attempt([*words.fixed, *picked])))
+        composed.append((values, _attempt([*words.fixed, *picked], digests)))
     varied = [key for key, each in zip(words.swept, choices, strict=True) if len(each) > 1]
     good = [config for _, config in composed if isinstance(config, TrainConfig)]
     if not good:
@@ -198,28 +199,29 @@ def plain_value(override: Any) -> Any:
     return override.get_value_element_as_str()
 
 
-def _attempt(overrides: Sequence[str]) -> TrainConfig | ConfigError:
+def _attempt(overrides: Sequence[str], digests: dict[str, str]) -> TrainConfig | UserError:
     try:
         config = validate(compose_here("train", overrides, TrainConfig), TrainConfig)
         refuse_unknown_monitors(config)
         refuse_unusable_precision(config)
-        return identified(config)
-    except ConfigError as error:
+        return identified(config, digests)
+    except UserError as error:
         return error
 
 
-def composer(fixed: Sequence[str], keys: Mapping[str, str]) -> Any:
+def composer(fixed: Sequence[str], keys: Mapping[str, str], digests: dict[str, str]) -> Any:
     """For a search: values -> configuration.
 
     Args:
         fixed: the words that every run shares.
         keys: every searched key, with the form that Hydra takes it in (`++optim.lr`).
+        digests: of the data sections that are known already.
     """
 
     def compose_point(values: Mapping[str, Any]) -> TrainConfig:
         words = [assignment(keys[key], value) for key, value in values.items()]
         with hydra_ready():
-            plain = compose_here("train", [*fixed, *words], TrainConfig)
-            return identified(validate(plain, TrainConfig))
+            config = validate(compose_here("train", [*fixed, *words], TrainConfig), TrainConfig)
+        return identified(config, digests)
 
     return compose_point

@@ -204,6 +204,7 @@ class TrainConfig(Section):
     origin: str | None = None  # digest of what fork or warmstart names; the run fills it in
     keep_ids: bool = False  # record trained-on patients by their ids, not by salted hashes
     trust: Trust = []
+    data_digest: str | None = None  # what the data are made of; the run fills it in
     data: AnyData
     model: AnyModel
     attention: AttentionConfig

@@ -52,7 +52,7 @@ def build_loggers(config: TrainConfig, folder: RunFolder) -> list[Logger]:
     if settings.mlflow:
         from attnseg.loggers.mlflow import mlflow_logger
 
-        loggers.append(mlflow_logger(config))
+        loggers.append(mlflow_logger(config, folder))
     return loggers
 
 

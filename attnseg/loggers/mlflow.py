@@ -13,7 +13,9 @@ from attnseg.errors import ConfigError
 from attnseg.files import sqlite_url
 from attnseg.loggers.described import group_of
 from attnseg.loggers.resilience import NeverStops
-from attnseg.runs.identity import run_identity, run_name
+from attnseg.runs.adoption import logged_as
+from attnseg.runs.folder import RunFolder
+from attnseg.runs.identity import run_name
 
 _IDENTITY = "attnseg.id"
 
@@ -30,7 +32,7 @@ class Mlflow(NeverStops, MLFlowLogger):
                 super().log_hyperparams(*args, **kwargs)
 
 
-def mlflow_logger(config: TrainConfig) -> Mlflow:
+def mlflow_logger(config: TrainConfig, folder: RunFolder) -> Mlflow:
     """The logger of a run; its experiment is `logger.project`.
 
     Raises:
@@ -43,7 +45,7 @@ def mlflow_logger(config: TrainConfig) -> Mlflow:
     uri = settings.tracking_uri or sqlite_url(root / "mlflow.db")
     if settings.tracking_uri is None:
         root.mkdir(parents=True, exist_ok=True)
-    identity = run_identity(config)
+    identity = logged_as(folder, config)
     group = group_of(config)
     tags = {_IDENTITY: identity, **dict.fromkeys(settings.tags, "true")}
     try:

@@ -19,7 +19,7 @@ from attnseg.errors import ConfigError
 from attnseg.loggers.marks import is_sent, mark_of, read_sent, write_sent
 from attnseg.loggers.sender import Sender, finish
 from attnseg.loggers.snapshot import read_snapshot
-from attnseg.loggers.wandb_run import open_run
+from attnseg.loggers.wandb_run import open_run, wandb_id
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.gather import find_runs
 from attnseg.runs.ledger import read_ledger
@@ -99,6 +99,7 @@ def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
         try:
             run = open_run(
                 config,
+                earlier.id if earlier else wandb_id(config, folder),
                 mode="online",
                 folder=folder,
                 directory=Path(place),
@@ -106,7 +107,6 @@ def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
                 entity=settings.entity,
                 project=settings.project,
                 finish_timeout_s=settings.timeout_s,
-                run_id=earlier.id if earlier else None,
             )
             try:
                 sender = Sender(run, config, folder)

@@ -45,7 +45,7 @@ class WandbRunLogger(NeverStops, WandbLogger):
         super().__init__(
             name=run_name(config),
             save_dir=folder.path,
-            id=wandb_id(config),
+            id=wandb_id(config, folder),
             project=config.logger.project,
         )
         self.config = config
@@ -134,15 +134,20 @@ class WandbRunLogger(NeverStops, WandbLogger):
     def _open(self) -> None:
         """Online where that works, else offline; both failing is the caller's to catch."""
         settings = self.config.logger
-        git = take_snapshot(self.folder) if settings.save_code else None
+        about: dict[str, Any] = {
+            "config": self.config,
+            "run_id": wandb_id(self.config, self.folder),
+            "folder": self.folder,
+            "git": take_snapshot(self.folder) if settings.save_code else None,
+        }
         self.mode, note = self._choose_mode()
         try:
-            run = open_run(self.config, mode=self.mode, folder=self.folder, git=git)
+            run = open_run(**about, mode=self.mode)
         except Exception as error:
             if self.mode == "offline":
                 raise
             self.mode, note = "offline", f"no run could be opened there ({error})"
-            run = open_run(self.config, mode="offline", folder=self.folder, git=git)
+            run = open_run(**about, mode="offline")
         self._experiment = run
         self._sender = Sender(run, self.config, self.folder)
         if self.mode == "online":

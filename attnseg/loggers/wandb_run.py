@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from attnseg.config import TrainConfig
 from attnseg.loggers.described import described, group_of
+from attnseg.runs.adoption import logged_as
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.git import GitState
-from attnseg.runs.identity import run_identity, run_name
+from attnseg.runs.identity import run_name
 
 Mode = Literal["online", "offline"]
 
@@ -59,14 +60,15 @@ def unreachable(url: str, timeout_s: float) -> str | None:
         return f"{url} cannot be reached ({error})"
 
 
-def wandb_id(config: TrainConfig) -> str:
-    """The run's identity; under a W&B sweep agent the id that the agent has given out."""
+def wandb_id(config: TrainConfig, folder: RunFolder) -> str:
+    """The id of the run's first start; under a W&B sweep agent the one that it has given out."""
     given = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
-    return given or run_identity(config)
+    return given or logged_as(folder, config)
 
 
 def open_run(
     config: TrainConfig,
+    run_id: str,
     *,
     mode: Mode,
     folder: RunFolder,
@@ -75,17 +77,17 @@ def open_run(
     entity: str | None = None,
     project: str | None = None,
     finish_timeout_s: float | None = None,
-    run_id: str | None = None,
 ) -> Any:
-    """Begin a W&B run, or go on with the one of this identity.
+    """Begin a W&B run, or go on with the one of this id.
 
     Args:
         config: the training run's.
+        run_id: from `wandb_id`.
         mode: online talks to the server; offline writes files.
         folder: the run's.
         directory: W&B makes its folder `wandb` in it; None: in the run's.
         git: the commit to name; None names none.
-        entity, project, finish_timeout_s, run_id: instead of the configuration's.
+        entity, project, finish_timeout_s: instead of the configuration's.
 
     Returns:
         A `wandb.Run`, not made the process's global one: runs of a sweep do not meet.
@@ -99,7 +101,7 @@ def open_run(
     return wandb.init(
         project=project or settings.project,
         entity=entity or settings.entity,
-        id=run_id or wandb_id(config),
+        id=run_id,
         name=run_name(config),
         group=group_of(config),
         job_type="train",

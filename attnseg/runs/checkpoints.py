@@ -317,10 +317,11 @@ def without_paths(member: LoadedCheckpoint) -> LoadedCheckpoint:
     launcher) is as if it had not been given.
     """
     kept = _named(without_free(member.config.model_dump(mode="json")))
+    digest = member.config.data_digest
     record = _named(member.data_record)
     return replace(
         member,
-        config=validate({**kept, "run": {}}, TrainConfig),
+        config=validate({**kept, "run": {}, "data_digest": digest}, TrainConfig),
         data_record=record,
         trained=member.trained.hashed(),
     )

@@ -14,11 +14,13 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from attnseg.config import TrainConfig
 from attnseg.files import write_text
 
 if TYPE_CHECKING:
+    from attnseg.data.case import Case
     from attnseg.data.digest import Content
 
 _WIDTH = 6  # bytes of a hash: two of 300,000 names share one once in 6000 times
@@ -137,6 +139,41 @@ def read_content(path: Path) -> ContentRecord | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+class Knowing(Protocol):
+    """What names changes: a data module."""
+
+    @property
+    def content(self) -> Content:
+        """What the training and validation cases are made of."""
+        ...
+
+    @property
+    def all_cases(self) -> list[Case]:
+        """Every case, those of the test split too."""
+        ...
+
+
+def changes_since(recorded: object, path: Path, config: TrainConfig, data: Knowing) -> list[str]:
+    """What has changed in the data since they were recorded, a line a kind; the gravest first.
+
+    Args:
+        recorded: data record of a status.json or a checkpoint.
+        path: of the content.json that belongs to it.
+        config: of the command, identified.
+        data: today's.
+
+    Returns:
+        Nothing where nothing has, or where the record has no digest.
+    """
+    theirs = recorded.get("digest") if isinstance(recorded, Mapping) else None
+    if theirs in (None, config.data_digest):
+        return []
+    record = read_content(path)
+    if record is None or record.digest != theirs:
+        return [f"the bytes of files, or who is in which split (no {path} says which)"]
+    return record.differences(data.content, [case.patient_id for case in data.all_cases])
 
 
 def _hash(salt: str, name: str) -> bytes:

@@ -39,10 +39,11 @@ from attnseg.loggers import close
 from attnseg.memory import reuse_freed_memory
 from attnseg.module import AttnSegModule
 from attnseg.processes import is_timeout, leave_group
+from attnseg.runs.adoption import adopt_ids, record_content, runs_on_other_data
 from attnseg.runs.code import Code, code_of, continued, listed, other_versions
 from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_foreign
 from attnseg.runs.group import first_of_group
-from attnseg.runs.identity import identified, run_identity, run_name
+from attnseg.runs.identity import identified, identity_record, run_name
 from attnseg.runs.inheritance import inherited, trained_patients, validated_on_known
 from attnseg.runs.machine import machine_of, other_processor, own_threads, use_threads
 from attnseg.runs.origin import fork, read_parent, warm_start
@@ -51,8 +52,8 @@ from attnseg.runs.recorded import as_recorded
 from attnseg.runs.resume import (
     ResumePoint,
     adopt,
+    adopts,
     refuse_other_code,
-    refuse_other_data,
     refuse_other_processes,
     refuse_to_begin_over,
     restarted,
@@ -98,10 +99,14 @@ def fit(config: TrainConfig) -> int:
 
 def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     """Everything before Lightning's part, and that."""
-    refuse_foreign(folder, config)
     data = AttnSegDataModule(config.data, config.seed)
-    if config.resume != "none":
-        refuse_other_data(folder.read_status().get("data"), data.fingerprint, folder.path)
+    _refuse_changing(config, data)
+    refuse_foreign(folder, config, data)
+    status = folder.read_status()
+    if config.resume != "none" and adopts(status, data, folder.path):
+        tell(f"note: {folder.path}: its content was not recorded; today's data are taken for it")
+        if first_of_group():
+            adopt_ids(folder, config, data)
     code = code_of(config)
     if config.resume == "auto" and _is_finished(config, folder):
         changed = refuse_other_code(config, folder.read_status().get("code"), code, folder.path)
@@ -110,11 +115,15 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
         if folder.lacks_report() and not folder.is_held():
             _report(folder)
         return 0
-    point = resume_point(config, folder, data.fingerprint)
+    point = resume_point(config, folder, data)
     start, then = (point.path, point.record) if point else (None, {})
     if point:
         code = _code_goes_on(config, point, code)
-    parent = read_parent(config) if config.fork and start is None else None
+    else:
+        _tell_of_other_data(folder, config, data)
+    parent = read_parent(config, data) if config.fork and start is None else None
+    if parent and parent.data:
+        _tell_changes(f"note: the fork goes on on other data than {parent.path} did", parent.data)
     _quieten()
     _note(use_threads(config, then))
     trainer = build_trainer(config, folder, stop)
@@ -142,11 +151,11 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     data.prepare_data()
     data.setup("fit")
     data.refuse_shared_pictures()
-    described = as_recorded(config, data.record)
+    described = as_recorded(config, {**data.record, "digest": config.data_digest})
     module.data_record = described
     module.trained = trained_patients(config, data, before, resumed=start is not None)
     began |= validated_on_known(data, before)
-    _refuse_lesionless(data.record)
+    _refuse_lesionless(described)
     _tell_of_no_validation(config, trainer)
     if note := unused_split_column(data.all_cases, config.data.split):
         tell(f"note: {note}")
@@ -165,6 +174,7 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
                 adopt(start, folder)
             began |= {PATIENTS: module.trained.record(), **module.made_with}
             _begin(folder, config, described, began, resumed=start is not None)
+            record_content(folder, data.content)
         if start is None and config.fork:
             start = folder.last  # which rank zero has made, before the ranks meet
         parent = None  # else its checkpoint stays in memory for the whole run
@@ -278,6 +288,26 @@ def _is_finished(config: TrainConfig, folder: RunFolder) -> bool:
     return has_nothing_left(state, status, config.trainer.max_epochs)
 
 
+def _refuse_changing(config: TrainConfig, data: AttnSegDataModule) -> None:
+    """Refuse data that are no longer what the launcher saw, which may be days ago in a sweep."""
+    if first_of_group() and data.content.digest != config.data_digest:
+        raise DataError(
+            "the data have changed since this command began; give it again for what they are now"
+        )
+
+
+@rank_zero_only
+def _tell_of_other_data(folder: RunFolder, config: TrainConfig, data: AttnSegDataModule) -> None:
+    """Say that there is a run of this configuration that other data have made."""
+    for other in runs_on_other_data(folder, config):
+        what = f"note: {other.path} is the same configuration on other data, and stays as it is"
+        _tell_changes(what, other.data_changes(config, data))
+
+
+def _tell_changes(what: str, lines: list[str]) -> None:
+    tell("\n".join([f"{what}. What has changed since:", *(f"  - {line}" for line in lines)]))
+
+
 def _refuse_lesionless(record: dict[str, Any]) -> None:
     """Refuse to train where there is nothing to learn from; say where nothing can be measured."""
     splits = record["splits"]
@@ -329,12 +359,12 @@ def _begin(
     *,
     resumed: bool,
 ) -> None:
-    identity = run_identity(config)
+    identity = identity_record(config)
     folder.write_config(config)
     started = {} if resumed else {"started": now()}
     folder.update_status(
         state="running",
-        id=identity,
+        **identity,
         name=run_name(config),
         reason=None,
         data=data,
@@ -342,7 +372,8 @@ def _begin(
         **began,
         **environment(),
     )
-    tell(f"{'going on with' if resumed else 'run'} {run_name(config)} ({identity}): {folder.path}")
+    what = f"{run_name(config)} ({identity['id']}): {folder.path}"
+    tell(f"going on with {what}" if resumed else f"run {what}")
 
 
 @rank_zero_only

@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,8 +19,20 @@ from attnseg.config import TrainConfig, validate
 from attnseg.credentials import concealed
 from attnseg.errors import ConfigError
 from attnseg.files import remove_temporaries, watched, write_json, write_text
+from attnseg.runs.content import Knowing, changes_since
 from attnseg.runs.hold import held, is_held
-from attnseg.runs.identity import defining_part, differences, run_identity, run_name
+from attnseg.runs.identity import (
+    content_unknown,
+    defining_part,
+    differences,
+    newest,
+    recorded_ids,
+    run_identity,
+    run_ids,
+    run_name,
+    same_run,
+    without_places,
+)
 from attnseg.runs.recorded import recorded
 
 
@@ -34,6 +46,11 @@ class RunFolder:
     def config(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.yaml"
+
+    @property
+    def content(self) -> Path:
+        """What the data were made of; see `attnseg.runs.content`."""
+        return self.path / "content.json"
 
     @property
     def status(self) -> Path:
@@ -106,6 +123,13 @@ class RunFolder:
         """Change some keys of status.json."""
         write_json(self.status, {**self.read_status(), "updated": now(), **concealed(changes)})
 
+    def data_changes(self, config: TrainConfig, data: Knowing) -> list[str]:
+        """What has changed since this run was made in the data, a line a kind; the gravest first.
+
+        Empty where nothing has, or where the run did not record it.
+        """
+        return changes_since(self.read_status().get("data"), self.content, config, data)
+
     def try_update_status(self, **changes: Any) -> None:
         """The same, where a status that cannot be written must not hide what happened."""
         with suppress(OSError):
@@ -113,31 +137,73 @@ class RunFolder:
 
 
 def folder_of(config: TrainConfig) -> RunFolder:
-    """The folder a configuration's run lives in: the same configuration, the same folder."""
+    """The folder a configuration's run lives in: the same run, the same folder.
+
+    One that was made under an older version of ids keeps its name.
+    """
     if config.run.dir:
         return RunFolder(Path(config.run.dir))
-    return RunFolder(Path(config.run.root) / f"{run_name(config)}-{run_identity(config)}")
+    root, name = Path(config.run.root), run_name(config)
+    folder = RunFolder(root / f"{name}-{run_identity(config)}")
+    if folder.path.exists():
+        return folder
+    found = [run for run in runs_of(root, run_ids(config)) if run.path.name[:-9] == name]
+    return found[0] if found else folder
 
 
-def refuse_foreign(folder: RunFolder, config: TrainConfig) -> None:
-    """Refuse a folder that holds another run.
+def runs_of(root: Path, ids: Mapping[str, str]) -> list[RunFolder]:
+    """The folders under run.root that hold this run; those without known content come last."""
+    found = []
+    for path in {path for value in ids.values() for path in root.glob(f"*-{value}")}:
+        theirs = recorded_ids(RunFolder(path).read_status())
+        if same_run(theirs, ids):
+            found.append((content_unknown(theirs), path))
+    return [RunFolder(path) for _, path in sorted(found)]
+
+
+def refuse_foreign(folder: RunFolder, config: TrainConfig, data: Knowing) -> None:
+    """Refuse a folder that holds another run, or this one on other data.
+
+    Other data are no hindrance to `resume=none`, which starts afresh there.
+
+    Args:
+        folder: of the run.
+        config: of the run, identified.
+        data: to name what has changed.
 
     Raises:
-        ConfigError: status.json there carries another identity; lists every key that differs.
+        ConfigError: status.json there carries another identity; lists every key that differs,
+            and what of the data does.
     """
-    theirs, ours = folder.read_status().get("id"), run_identity(config)
+    theirs, ours = recorded_ids(folder.read_status()), run_ids(config)
     if not folder.status.is_file() and (strange := _strange(folder.path)):
         raise ConfigError(
             f"run.dir={folder.path} is no run folder, and not empty (it holds {strange[0]}); "
             "choose another folder"
         )
-    if theirs in (None, ours):
+    if not theirs or same_run(theirs, ours):
         return
-    lines = [f"  - {line}" for line in _differences(folder, config)]
+    keys = _differences(folder, config)
+    changed = folder.data_changes(config, data)
+    if changed and not keys:
+        if config.resume == "none":
+            return
+        raise ConfigError(
+            "\n".join(
+                [
+                    f"{folder.path} holds this run on other data. What has changed since:",
+                    *(f"  - {line}" for line in changed),
+                    "put the data back, choose another run.dir for what they are now, or "
+                    "resume=none to start afresh there",
+                ]
+            )
+        )
+    lines = [f"  - {line}" for line in [*keys, *(f"data: {line}" for line in changed)]]
     raise ConfigError(
         "\n".join(
             [
-                f"run.dir={folder.path} holds another run (id {theirs}, this one is {ours})"
+                f"run.dir={folder.path} holds another run (id {newest(theirs)}, this one is "
+                f"{newest(ours)})"
                 + (". What defines the run differs (there -> this command):" if lines else ";"),
                 *lines,
                 "give the same values, choose another folder, or delete that one",
@@ -148,7 +214,7 @@ def refuse_foreign(folder: RunFolder, config: TrainConfig) -> None:
 
 def _strange(path: Path) -> list[str]:
     """What lies there that no training that was about to begin has left."""
-    files = ("launch.yaml", "config.yaml", "output.log", "metrics.csv")
+    files = ("launch.yaml", "config.yaml", "content.json", "output.log", "metrics.csv")
     ours = {*files, "checkpoints", "report", "wandb", "tensorboard"}
     try:
         names = sorted(entry.name for entry in path.iterdir())
@@ -165,7 +231,8 @@ def _differences(folder: RunFolder, config: TrainConfig) -> list[str]:
         theirs = validate(yaml.safe_load(folder.config.read_text()), TrainConfig)
     except (OSError, TypeError, ValueError, yaml.YAMLError, ConfigError):
         return []
-    return differences(defining_part(config), defining_part(theirs))
+    lines = differences(defining_part(config), defining_part(theirs))
+    return without_places(lines, recorded_ids(folder.read_status()))
 
 
 def now() -> str:

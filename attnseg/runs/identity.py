@@ -1,4 +1,9 @@
-"""What defines a run, and the id made of it."""
+"""What defines a run, and the ids made of it.
+
+A run has an id of every version of what ids are made of. A folder records all of them, and is the
+run of a command if the newest that both have is equal.
+1: the configuration. 2: the configuration and the data's content, wherever the data lie.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,7 @@ _FREE: dict[str, tuple[str, ...] | None] = {
     "warmstart": None,
     "keep_ids": None,
     "trust": None,
+    "data_digest": None,  # what the data are; in ids from version 2 on
     "logger": None,
     "launcher": None,
     "sweep": None,
@@ -114,19 +120,95 @@ def _changed(
     return {**plain, first: _changed(inner, rest, neutral, change)}
 
 
-def identified(config: TrainConfig) -> TrainConfig:
-    """The configuration with `origin` filled in, without which a fork has no identity yet."""
-    if config.fork is None and config.warmstart is None:
-        return config
-    from attnseg.runs.origin import with_origin  # brings torch along
+def identified(config: TrainConfig, digests: dict[str, str] | None = None) -> TrainConfig:
+    """The configuration with `origin` and `data_digest` filled in, without which it has no id yet.
 
-    return with_origin(config)
+    Args:
+        config: of a run.
+        digests: of data sections by their JSON; what is computed is added.
+
+    Raises:
+        ConfigError, CheckpointError: `fork` or `warmstart` names nothing.
+        DataError: the data cannot be read.
+    """
+    if config.fork is not None or config.warmstart is not None:
+        from attnseg.runs.origin import with_origin  # brings torch along
+
+        config = with_origin(config)
+    if config.data_digest is not None:
+        return config
+    from attnseg.data.digest import digest_of
+    from attnseg.runs.group import first_of_group
+
+    digests = {} if digests is None else digests
+    section = config.data.model_dump_json()
+    if section not in digests:
+        digests[section] = digest_of(config.data, progress=first_of_group())
+    return config.model_copy(update={"data_digest": digests[section]})
+
+
+def run_ids(config: TrainConfig) -> dict[str, str]:
+    """The run's id of each version, eight hex digits; that of version 2 where the data are known.
+
+    A split file's path is in version 1 alone: how it divides is part of the data's content.
+    """
+    ids = {"1": _hash(id_part(config))}
+    if config.data_digest is not None:
+        run = _without_split_file(config)
+        ids["2"] = _hash({"version": 2, "run": run, "data_digest": config.data_digest})
+    return ids
+
+
+def identity_record(config: TrainConfig) -> dict[str, Any]:
+    """What a status.json keeps: `id` and `ids`, and `configuration`, that of any data."""
+    ids = run_ids(config)
+    return {"id": newest(ids), "ids": ids, "configuration": _hash(_without_split_file(config))}
+
+
+def _without_split_file(config: TrainConfig) -> dict[str, Any]:
+    part = id_part(config)
+    split = {key: value for key, value in part["data"]["split"].items() if key != "file"}
+    return {**part, "data": {**part["data"], "split": split}}
 
 
 def run_identity(config: TrainConfig) -> str:
-    """Eight hex digits of a hash over the defining part; the same run has the same identity."""
-    text = json.dumps(id_part(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    """The run's id of the newest version; the same run has the same identity."""
+    return newest(run_ids(config))
+
+
+def newest(ids: Mapping[str, str]) -> str:
+    """The id that a run is called by."""
+    return list(ids.values())[-1]
+
+
+def recorded_ids(record: Mapping[str, Any]) -> dict[str, str]:
+    """The ids that a status.json or a checkpoint's record holds; old ones hold one alone."""
+    ids = record.get("ids")
+    if isinstance(ids, Mapping):
+        return {str(version): str(value) for version, value in ids.items()}
+    value = record.get("id") or record.get("identity")
+    return {"1": str(value)} if value else {}
+
+
+def same_run(theirs: Mapping[str, str], ours: Mapping[str, str]) -> bool:
+    """Whether the newest id that both have is equal."""
+    shared = [version for version in ours if version in theirs]
+    return bool(shared) and theirs[shared[-1]] == ours[shared[-1]]
+
+
+def content_unknown(theirs: Mapping[str, str]) -> bool:
+    """Whether a run was recorded before data were recorded by content."""
+    return bool(theirs) and "2" not in theirs
+
+
+def without_places(lines: list[str], theirs: Mapping[str, str]) -> list[str]:
+    """Differences of configurations without what only says where data lie, if the ids ask for
+    the data themselves."""
+    return [ln for ln in lines if content_unknown(theirs) or not ln.startswith("data.split.file:")]
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def run_name(config: TrainConfig) -> str:

@@ -27,13 +27,15 @@ from attnseg.runs.checkpoints import (
     save_checkpoint,
 )
 from attnseg.runs.code import changed_files
+from attnseg.runs.content import changes_since
 from attnseg.runs.folder import RunFolder
-from attnseg.runs.identity import run_identity
+from attnseg.runs.identity import newest, run_ids
 from attnseg.runs.ledger import read_ledger, write_row
 from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.patients import TrainedPatients
 from attnseg.runs.recorded import recorded
 from attnseg.runs.resume import (
+    DataOfRun,
     changes,
     copy_atomically,
     home_of,
@@ -132,14 +134,16 @@ class Parent:
     path: Path
     content: dict[str, Any]
     changed: list[str]  # every key that differs, "key: there -> here"
+    data: list[str]  # what of the data differs, a line a kind
     done: int  # complete epochs
 
 
-def read_parent(config: TrainConfig) -> Parent:
+def read_parent(config: TrainConfig, data: DataOfRun) -> Parent:
     """Read the checkpoint of `fork`; nothing is written.
 
     Args:
-        config: of the new run, its origin filled in.
+        config: of the new run, identified.
+        data: of the new run.
 
     Raises:
         CheckpointError: it cannot be read.
@@ -149,8 +153,14 @@ def read_parent(config: TrainConfig) -> Parent:
     path = _source("fork", config.fork)
     content = training_checkpoint(path, "fork", config)
     changed = [line for line in changes(config, content[KEY]) if not line.startswith("origin:")]
+    record = content[KEY].get("data") or {}
+    of_data = changes_since(record, home_of(path).content, config, data)
+    if record.get("digest") is None and record.get("fingerprint") not in (None, data.fingerprint):
+        of_data = ["which cases there are"]
+    if of_data:
+        changed.append(f"data.content: {record.get('digest')} -> {config.data_digest}")
     done = _refuse_what_cannot_go_on(config, content, changed, path)
-    return Parent(path, content, changed, done)
+    return Parent(path, content, changed, of_data, done)
 
 
 def fork(
@@ -186,7 +196,8 @@ def fork(
         content.pop("averaging_state", None)
     content[KEY] = record | {
         "config": recorded(config),
-        "identity": run_identity(config),
+        "identity": newest(run_ids(config)),
+        "ids": run_ids(config),
         "data": data,
         PATIENTS: trained.record(),
         **made_with,

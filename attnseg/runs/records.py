@@ -11,6 +11,7 @@ from typing import Any
 
 from attnseg.errors import ConfigError
 from attnseg.runs.folder import RunFolder
+from attnseg.runs.identity import recorded_ids
 from attnseg.runs.ledger import Row, inspect_ledger, read_ledger
 from attnseg.runs.states import State, read_state
 
@@ -22,7 +23,7 @@ class RunRecord:
     Attributes:
         path: its folder; it need not exist for a sweep's job that never began.
         name: readable.
-        id: of `run_identity`; empty where it is not known.
+        id: of the newest version; empty where it is not known.
         state: see `attnseg.runs.states`.
         reason: why it is in that state; may be empty.
         epoch: epochs done.
@@ -53,6 +54,11 @@ class RunRecord:
     def folder(self) -> RunFolder:
         """Where its files are."""
         return RunFolder(self.path)
+
+    @property
+    def ids(self) -> list[str]:
+        """Its ids of every version."""
+        return list(recorded_ids(self.status).values())
 
     @property
     def seed(self) -> Any:

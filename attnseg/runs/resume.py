@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from attnseg.config import TrainConfig, validate
 from attnseg.errors import CheckpointError, ConfigError
@@ -17,8 +17,17 @@ from attnseg.finite import broken_state
 from attnseg.runs.archive import KEY
 from attnseg.runs.checkpoints import diverged, find_checkpoint, read_checkpoint
 from attnseg.runs.code import changed_files, listed
+from attnseg.runs.content import Knowing, changes_since
 from attnseg.runs.folder import RunFolder
-from attnseg.runs.identity import defining_part, differences, run_identity
+from attnseg.runs.identity import (
+    content_unknown,
+    defining_part,
+    differences,
+    recorded_ids,
+    run_ids,
+    same_run,
+    without_places,
+)
 from attnseg.runs.ledger import read_ledger
 from attnseg.trust import refuse_untrusted, trust_of
 
@@ -28,23 +37,36 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
-def refuse_other_data(record: object, fingerprint: str, place: Path) -> None:
-    """Refuse to go on with other cases: where data lie (data.root) does not define a run.
+class DataOfRun(Knowing, Protocol):
+    """What resuming asks of a data module."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of which cases there are: names, patients, splits."""
+        ...
+
+
+def adopts(record: Mapping[str, Any], data: DataOfRun, place: Path) -> bool:
+    """Whether this run was recorded before data were recorded by content; then it is taken over.
 
     Args:
-        record: the data record of what is there, or None (an older one has no fingerprint).
-        fingerprint: of the cases that this command trains on.
+        record: status.json, or a checkpoint's, with its data record.
+        data: today's.
         place: what the record is of.
 
     Raises:
-        ConfigError: the fingerprints differ.
+        ConfigError: it is at least known to be of other cases.
     """
-    theirs = record.get("fingerprint") if isinstance(record, dict) else None
-    if theirs not in (None, fingerprint):
+    if not content_unknown(recorded_ids(record)):
+        return False
+    known = record.get("data")
+    theirs = known.get("fingerprint") if isinstance(known, Mapping) else None
+    if theirs not in (None, data.fingerprint):
         raise ConfigError(
             f"{place} is of a run on other cases than those in data.root; choose another run.dir "
             "or run.name, or resume=none to start afresh there"
         )
+    return True
 
 
 def refuse_other_code(
@@ -104,13 +126,14 @@ def refuse_other_processes(config: TrainConfig, point: ResumePoint, processes: i
     )
 
 
-def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> ResumePoint | None:
+def resume_point(config: TrainConfig, folder: RunFolder, data: DataOfRun) -> ResumePoint | None:
     """The checkpoint to go on from, or None for a fresh start.
 
     Raises:
         ConfigError: the checkpoint is of a run that another configuration defines (every key
-            that differs is listed), of other cases, or past `trainer.max_epochs`; or there is
-            none, and beginning anew would delete what is of value.
+            that differs is listed), of other data (what has changed is named), or past
+            `trainer.max_epochs`; or there is none, and beginning anew would delete what is of
+            value.
         CheckpointError: `resume` names none, or one that cannot be read.
     """
     wanted = config.resume
@@ -130,19 +153,21 @@ def resume_point(config: TrainConfig, folder: RunFolder, fingerprint: str) -> Re
         path = newest_checkpoint(wanted, "resume")
     content = training_checkpoint(path, "resume", config)
     record = content[KEY]
-    if record.get("identity") != run_identity(config):
+    if not same_run(recorded_ids(record), run_ids(config)):
+        of_data = changes_since(record.get("data"), home_of(path).content, config, data)
+        lines = [*changes(config, record), *(f"data: {line}" for line in of_data)]
         raise ConfigError(
             "\n".join(
                 [
                     f"cannot resume {path}: it is of another run. What defines the run differs "
                     "(checkpoint -> this command):",
-                    *(f"  - {line}" for line in changes(config, record)),
+                    *(f"  - {line}" for line in lines),
                     f"give the same values, fork={path} to go on from it under the changed ones, "
                     "another run.dir, or resume=none to start afresh",
                 ]
             )
         )
-    refuse_other_data(record.get("data"), fingerprint, path)
+    adopts(record, data, path)
     _refuse_done(config, content, path)
     return ResumePoint(
         path, record, int(content["global_step"]), _loader(content)["global_batch_size"]
@@ -251,7 +276,7 @@ def training_checkpoint(path: Path, key: str, config: TrainConfig) -> dict[str, 
 def changes(config: TrainConfig, record: dict[str, Any]) -> list[str]:
     """Key by key, in what this configuration differs from a checkpoint's: `key: old -> new`."""
     theirs = defining_part(validate(record["config"], TrainConfig))
-    return differences(defining_part(config), theirs)
+    return without_places(differences(defining_part(config), theirs), recorded_ids(record))
 
 
 def home_of(checkpoint: Path) -> RunFolder:

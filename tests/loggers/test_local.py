@@ -12,7 +12,7 @@ from attnseg.errors import ConfigError
 from attnseg.loggers import build_loggers
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
-from attnseg.runs.identity import run_identity
+from attnseg.runs.identity import identified, run_identity
 from attnseg.runs.ledger import read_ledger
 from tests.conftest import configure
 from tests.loggers.test_offline import interrupt_at
@@ -40,7 +40,7 @@ def test_both_at_once_have_the_ledger(tmp_path: Path, monkeypatch: pytest.Monkey
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("attnseg")
     (run,) = client.search_runs([experiment.experiment_id])
-    assert run.data.tags["attnseg.id"] == run_identity(config)
+    assert run.data.tags["attnseg.id"] == run_identity(identified(config))
     assert run.data.tags["attnseg.group"] == "mine"
     assert run.data.params["attention/name"] == "anatomical"
     assert run.info.status == "FINISHED"

@@ -16,7 +16,7 @@ from attnseg.errors import INTERRUPTED
 from attnseg.loggers.media import load_cases
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
-from attnseg.runs.identity import run_identity
+from attnseg.runs.identity import identified, run_identity
 from attnseg.runs.ledger import read_ledger
 from tests.conftest import TINY, configure
 from tests.loggers.wandb_file import offline_runs
@@ -44,7 +44,7 @@ def test_the_file_holds_the_whole_run(tmp_path: Path, capsys: pytest.CaptureFixt
     assert fit(config) == 0
     assert f"W&B: offline (no key is set); `attnseg sync {folder.path}`" in capsys.readouterr().out
     (found,) = offline_runs(folder.path)
-    assert found.run.run_id == run_identity(config)
+    assert found.run.run_id == run_identity(identified(config))
     assert found.run.run_group == "weights"
     assert found.run.job_type == "train"
     assert found.run.display_name == "phantom-dual_pathway-anatomical-two_phase-s1"

@@ -15,7 +15,7 @@ from attnseg.errors import FAILED
 from attnseg.loggers.marks import is_sent
 from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
-from attnseg.runs.identity import run_identity
+from attnseg.runs.identity import identified, run_identity
 from attnseg.runs.launch import launch
 from attnseg.runs.ledger import read_ledger
 from tests.conftest import TINY, configure
@@ -50,7 +50,7 @@ def test_a_run_that_stops_and_goes_on_is_one_run(
     assert epochs(run) == [1]
     assert fit(config) == 0
     run = stub.only()
-    assert run.id == run_identity(config)
+    assert run.id == run_identity(identified(config))
     assert run.display_name == "phantom-dual_pathway-anatomical-two_phase-s1"
     assert (run.group, run.job_type, run.tags) == ("mine", "train", ["a"])
     assert run.config["sweep/attention"]["value"] == "anatomical"
@@ -188,8 +188,8 @@ def test_a_sweep_agent_gives_out_the_id(
 ) -> None:
     from attnseg.loggers.wandb_run import wandb_id
 
-    config = configure(tmp_path)
+    config, folder = configure(tmp_path), RunFolder(tmp_path)
     monkeypatch.setenv("WANDB_RUN_ID", "given")
-    assert wandb_id(config) == run_identity(config)
+    assert wandb_id(config, folder) == run_identity(config)
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
-    assert wandb_id(config) == "given"
+    assert wandb_id(config, folder) == "given"

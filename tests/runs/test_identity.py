@@ -7,7 +7,15 @@ import pytest
 from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
 from attnseg.runs.folder import folder_of
-from attnseg.runs.identity import defining_keys, differences, run_identity
+from attnseg.runs.identity import (
+    defining_keys,
+    differences,
+    identity_record,
+    recorded_ids,
+    run_identity,
+    run_ids,
+    same_run,
+)
 
 
 def identity(*overrides: str) -> str:
@@ -57,6 +65,40 @@ def test_a_newer_attnseg_finds_the_runs_of_an_older_one() -> None:
     """
     assert identity() == "a1de08b4"
     assert identity("loss.segmentation.blob=0.5") != identity()
+
+
+def _on(digest: str | None, *overrides: str) -> TrainConfig:
+    config = compose_checked("train", overrides, TrainConfig)
+    return config.model_copy(update={"data_digest": digest})
+
+
+def test_ids_of_every_version_stay_what_they_are() -> None:
+    ids = run_ids(_on("0" * 32))
+    assert ids == {"1": "a1de08b4", "2": "9f990bff"}
+    assert run_identity(_on("0" * 32)) == ids["2"]
+    other = run_ids(_on("1" * 32))
+    assert (other["1"], other["2"] == ids["2"]) == (ids["1"], False)
+    assert run_ids(_on("0" * 32, "seed=2"))["2"] != ids["2"]
+
+
+def test_where_a_split_file_lies_is_in_the_first_version_alone() -> None:
+    one, two = (_on("0" * 32, f"data.split.file={name}") for name in ("a.csv", "b.csv"))
+    assert run_ids(one)["1"] != run_ids(two)["1"]
+    assert run_ids(one)["2"] == run_ids(two)["2"]
+    assert identity_record(one)["configuration"] == identity_record(two)["configuration"]
+
+
+def test_a_run_is_told_by_the_newest_id_that_both_have() -> None:
+    ours = {"1": "a", "2": "b"}
+    assert same_run({"1": "x", "2": "b"}, ours)
+    assert not same_run({"1": "a", "2": "x"}, ours)
+    assert same_run({"1": "a"}, ours)
+    assert not same_run({"1": "x"}, ours)
+    assert not same_run({}, ours)
+    assert same_run({"1": "x", "2": "b", "3": "c"}, ours)  # of a newer attnseg
+    assert recorded_ids({"id": "a"}) == recorded_ids({"identity": "a"}) == {"1": "a"}
+    assert recorded_ids({"id": "b", "ids": ours}) == ours
+    assert recorded_ids({}) == {}
 
 
 def test_an_option_that_came_later_and_is_off_is_in_no_configuration_that_is_compared() -> None:

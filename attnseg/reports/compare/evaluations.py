@@ -82,7 +82,7 @@ def read_evaluation(
         return None, f"not measured on the {split} split"
     if "weights" not in summary and older_than_best(table, run):
         return None, f"measured on the {split} split before best.ckpt was written"
-    if run.id and str(summary.get("run_id") or run.id) != run.id:
+    if run.id and str(summary.get("run_id") or run.id) not in (run.id, *run.ids):
         return None, f"{folder} was measured with another run's checkpoint"
     if Path(str(summary.get("checkpoint", "best.ckpt"))).name != "best.ckpt":
         return None, f"{folder} was measured with another checkpoint than best.ckpt"

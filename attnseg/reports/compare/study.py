@@ -23,6 +23,8 @@ from attnseg.reports.compare.statistics import mean_sd
 from attnseg.reports.style import as_float
 from attnseg.runs.records import RunRecord
 
+_DATA, _DIGITS = "data_digest", 8
+
 IN_CASES = {"dice_positive": "dice", "iou_positive": "iou"}
 """Metric of a whole split -> its column in cases.csv, where the names differ."""
 
@@ -148,16 +150,18 @@ def build_study(runs: Sequence[ComparedRun], labels: Sequence[str] = ()) -> Stud
     Raises:
         ConfigError: more labels than groups.
     """
+    known = {run.record.config.get(_DATA) for run in runs} - {None}
     flats: list[Flat] = []
     for run in runs:
-        flat = defining(run.record.config)
+        flat = _defining(run.record, several_data=len(known) > 1)
         if flat and flat not in flats:
             flats.append(flat)
     keys = short_names(differing_keys(flats))
     members: dict[str, list[ComparedRun]] = {}
     of_key: dict[str, Flat] = {}
     for run in runs:
-        flat = defining(run.record.config) or _of_a_job(run.record, flats, keys)
+        flat = _defining(run.record, several_data=len(known) > 1)
+        flat = flat or _of_a_job(run.record, flats, keys)
         name = repr(sorted(flat.items())) if flat else str(run.record.path)
         members.setdefault(name, []).append(run)
         of_key[name] = flat
@@ -173,6 +177,13 @@ def build_study(runs: Sequence[ComparedRun], labels: Sequence[str] = ()) -> Stud
         for label, name in zip(named, members, strict=True)
     ]
     return Study(groups, keys, runs[0].split)
+
+
+def _defining(record: RunRecord, *, several_data: bool) -> Flat:
+    """What makes a run what it is; with the data's digest, where runs of other data are there."""
+    flat = defining(record.config)
+    data = {_DATA: str(record.config.get(_DATA))[:_DIGITS]} if flat and several_data else {}
+    return flat | data
 
 
 def _of_a_job(record: RunRecord, flats: Sequence[Flat], keys: Mapping[str, str]) -> Flat:

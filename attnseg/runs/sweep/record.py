@@ -15,8 +15,8 @@ from attnseg.credentials import concealed
 from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE
 from attnseg.files import write_json
 from attnseg.runs.code import Code, changed_files, code_of, listed
-from attnseg.runs.folder import RunFolder
-from attnseg.runs.identity import run_identity
+from attnseg.runs.folder import RunFolder, runs_of
+from attnseg.runs.identity import content_unknown, recorded_ids, run_identity, run_ids
 from attnseg.runs.states import RESUMABLE, State, has_nothing_left, read_state
 from attnseg.runs.sweep.names import job_name
 from attnseg.schedules import Schedule
@@ -100,7 +100,7 @@ class SweepRecord:
         name = job_name(overrides, config.run.name or "")
         identity = run_identity(config)
         twins = [job.folder.path for job in self.jobs if job.run_id == identity]
-        home = twins[0] if twins else find_run(self.root, identity)
+        home = twins[0] if twins else self._home(config)
         membership = SweepMembership(name=self.name, id=self.id, varied=dict(overrides))
         run = config.run.model_copy(
             update={"name": name or config.run.name, "sweep": membership, "dir": None}
@@ -111,6 +111,16 @@ class SweepRecord:
             home = folder_of(config.model_copy(update={"run": run})).path
         run = run.model_copy(update={"dir": str(home)})
         return Job(index, overrides, name, config.model_copy(update={"run": run, **changes}))
+
+    def _home(self, config: TrainConfig) -> Path | None:
+        """The folder that a run has already, and that is no other job's.
+
+        One of before there were digests is the run of the first job of its configuration; the
+        same configuration on other data is not.
+        """
+        home = find_run(self.root, run_ids(config))
+        taken = any(job.config is not None and job.folder.path == home for job in self.jobs)
+        return None if taken else home
 
     def outcome(self, job: Job) -> Outcome:
         """What the job's worker noted in this invocation."""
@@ -193,16 +203,16 @@ class SweepRecord:
         return rows
 
 
-def find_run(root: Path, identity: str) -> Path | None:
-    """The folder `*-<identity>` under run.root that has come furthest with this run."""
+def find_run(root: Path, ids: Mapping[str, str]) -> Path | None:
+    """The folder under run.root that has come furthest with this run; known content comes first."""
     found = []
-    for path in sorted(root.glob(f"*-{identity}")):
-        folder = RunFolder(path)
+    for index, folder in enumerate(runs_of(root, ids)):
         status = folder.read_status()
         state, _ = read_state(folder, None, status)
-        if status.get("id") == identity and state in _PREFERRED:
-            found.append((_PREFERRED.index(state), path))
-    return min(found)[1] if found else None
+        if state in _PREFERRED:
+            unknown = content_unknown(recorded_ids(status))
+            found.append((unknown, _PREFERRED.index(state), index, folder.path))
+    return min(found)[-1] if found else None
 
 
 def relative(path: Path, start: Path) -> str:

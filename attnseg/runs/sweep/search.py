@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from attnseg.config import LauncherConfig, OptunaSweepConfig, Space, TrainConfig, TrialConfig
-from attnseg.errors import ConfigError
+from attnseg.errors import ConfigError, UserError
 from attnseg.files import make_folder
 from attnseg.metrics.names import refuse_unknown
 from attnseg.runs.sweep.jobs import Runner, conclude, stopping_on_signals
@@ -140,7 +140,7 @@ class Search:
         values = dict(trial.params)
         try:
             config = self.plan.compose(values)
-        except ConfigError as error:
+        except UserError as error:
             return Job(trial.number, values, job_name(values), problem=str(error))
         storage = None if self.plan.config.storage else self.url
         mark = TrialConfig(study=self.name, storage=storage, number=trial.number)

@@ -18,7 +18,7 @@ from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, UserError, wrong_p
 from attnseg.files import write_json, write_text
 from attnseg.runs.folder import RunFolder, now
 from attnseg.runs.frozen import thaw
-from attnseg.runs.identity import run_identity, run_name
+from attnseg.runs.identity import identity_record, run_name
 from attnseg.runs.sweep.orphans import SweepsProcess, busy
 from attnseg.signals import handled
 
@@ -136,7 +136,7 @@ def _settle(
     changes: dict[str, Any] = {"exit_code": code}
     if status.get("state") != state:
         changes |= {"state": state, "reason": reason, "ended": now()}
-        changes |= {"id": run_identity(config), "name": run_name(config)}
+        changes |= {**identity_record(config), "name": run_name(config)}
     folder.update_status(**changes)
     if text is not None and not (folder.path / "traceback.txt").exists():
         write_text(folder.path / "traceback.txt", concealed(text))

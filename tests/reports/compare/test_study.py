@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from attnseg.errors import ConfigError
-from attnseg.reports.compare.study import build_study
-from attnseg.runs.records import read_record
+from attnseg.reports.compare.study import ComparedRun, build_study
+from attnseg.runs.records import RunRecord, read_record
 
 from .fakes import compared, fake_run, grid
 
@@ -119,3 +119,20 @@ def test_labels_replace_what_is_made_of_the_differences(tmp_path: Path) -> None:
     assert [group.label for group in twice.groups] == ["one (1)", "one (2)"]
     with pytest.raises(ConfigError, match="3 names for 2 configurations"):
         build_study(compared([tmp_path / "a", tmp_path / "b"]), ["x", "y", "z"])
+
+
+def test_runs_of_other_data_are_no_seeds_of_one_configuration() -> None:
+    """Where nobody knows of more than one content, older runs stay with the newer ones."""
+
+    def groups(*digests: str | None) -> int:
+        runs = []
+        for seed, digest in enumerate(digests):
+            record = RunRecord(
+                Path(f"r{seed}"), f"r{seed}", config={"seed": seed, "optim": {"lr": 1}}
+            )
+            config = {**record.config, "data_digest": digest}
+            runs.append(ComparedRun(replace(record, config=config), None, "test"))
+        return len(build_study(runs).groups)
+
+    assert groups("a" * 32, "a" * 32, None) == 1
+    assert groups("a" * 32, "b" * 32, "a" * 32) == 2

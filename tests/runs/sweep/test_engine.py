@@ -40,7 +40,7 @@ class Told(JobRunner):
 
     def _run(self, config: Any) -> int:
         from attnseg.runs.folder import RunFolder
-        from attnseg.runs.identity import run_identity
+        from attnseg.runs.identity import identity_record
 
         folder = RunFolder(Path(config.run.dir))
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -48,15 +48,15 @@ class Told(JobRunner):
         tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
         (folder.path / "threads").write_text(os.environ.get("OMP_NUM_THREADS", ""))
         if config.seed == 75:
-            return self._stopped_with_the_sweep(folder, run_identity(config))
+            return self._stopped_with_the_sweep(folder, identity_record(config))
         always, once = config.seed == 66, config.seed == 6 and len(tries.read_text()) == 1
         if always or once:
-            folder.update_status(id=run_identity(config), state="running")
+            folder.update_status(**identity_record(config), state="running")
             os.kill(os.getpid(), signal.SIGKILL)
-        folder.update_status(id=run_identity(config), state="finished")
+        folder.update_status(**identity_record(config), state="finished")
         return 0
 
-    def _stopped_with_the_sweep(self, folder: Any, identity: str) -> int:
+    def _stopped_with_the_sweep(self, folder: Any, identity: dict[str, Any]) -> int:
         """Stops the sweep's own process, and waits to be stopped by it.
 
         A launcher may give the job to a process that has trained before and has threads of its
@@ -65,7 +65,7 @@ class Told(JobRunner):
         arrived = threading.Event()
         before = signal.signal(signal.SIGTERM, lambda *_: arrived.set())
         here = {"host": socket.gethostname(), "pid": os.getpid()}
-        folder.update_status(id=identity, state="running", **here)
+        folder.update_status(**identity, state="running", **here)
         os.kill(int(os.environ["SWEEPS_PID"]), signal.SIGTERM)
         for _ in range(600):
             if arrived.wait(0.1):

@@ -39,11 +39,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         folder.path.mkdir(parents=True, exist_ok=True)
         if config.seed == 13:
             raise RuntimeError("out of luck")
-        from attnseg.runs.identity import run_identity
+        from attnseg.runs.identity import identity_record
 
         finished = config.seed != 75
         folder.update_status(
-            id=run_identity(config), state="finished" if finished else "interrupted"
+            **identity_record(config), state="finished" if finished else "interrupted"
         )
         return 0 if finished else INTERRUPTED
 

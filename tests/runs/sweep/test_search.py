@@ -40,7 +40,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def pretend(config: Any, seen: list[Any], mended: bool = False) -> int:
-    from attnseg.runs.identity import run_identity
+    from attnseg.runs.identity import identity_record
 
     seen.append(config)
     folder = RunFolder(Path(config.run.dir))
@@ -55,7 +55,7 @@ def pretend(config: Any, seen: list[Any], mended: bool = False) -> int:
         }
         write_row(folder.ledger, {"epoch": epoch, **values})
     best = {"metric": "val/dice_positive", "value": 1.0, "epoch": 2}
-    folder.update_status(id=run_identity(config), state="finished", epoch=2, best=best)
+    folder.update_status(**identity_record(config), state="finished", epoch=2, best=best)
     return 0
 
 

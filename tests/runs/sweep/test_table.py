@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from attnseg.runs.identity import run_identity
+from attnseg.runs.identity import identity_record
 from attnseg.runs.sweep.record import Job, SweepRecord
 from attnseg.runs.sweep.table import Watcher, live_table
 from tests.conftest import configure
@@ -31,7 +31,7 @@ def sweep_record(tmp_path: Path) -> SweepRecord:
             job.folder.path.mkdir()
             best = {"metric": "val/dice_positive", "value": 0.5, "epoch": 2}
             job.folder.update_status(
-                id=run_identity(job.config), state=state, epoch=2, best=best, reason="out of luck"
+                **identity_record(job.config), state=state, epoch=2, best=best, reason="out of luck"
             )
     record.jobs.append(Job(4, {"seed": 4}, "seed=4", problem="seed: no such"))
     return record
