@@ -13,6 +13,7 @@ from attnseg.config import AnalyzeConfig, AnyData, EvaluateConfig, validate
 from attnseg.config.environment import from_environment
 from attnseg.errors import ConfigError, DataError
 from attnseg.files import make_folder
+from attnseg.runs.code import changed_files, code_of, listed
 from attnseg.runs.content import write_content
 from attnseg.runs.identity import defining_keys
 from attnseg.runs.patients import KEY as PATIENTS
@@ -171,6 +172,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         DataError: the split holds no case.
         CheckpointError: the weights are of another model than the checkpoint's config names.
     """
+    import torch
     from rich.progress import track
 
     from attnseg.commands.pictures import draw_gallery
@@ -216,6 +218,10 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         "data": {**module.source.record, "digest": content.digest},
         "weights": weights,
     }
+    about["threads"] = torch.get_num_threads()
+    if changed := _changed_code(job):
+        about["changed_code"] = changed
+        print(f"note: the code has changed since it was trained: {listed(changed)}")
     if not job.plain:
         about["members"] = [str(member.path) for member in job.members]
         about["run_ids"] = [member.identity for member in job.members]
@@ -228,6 +234,12 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
     if n_seen:
         print(f"note: {n_seen} of {len(result.cases)} cases are of patients it was trained on")
     return result
+
+
+def _changed_code(job: Job) -> list[str]:
+    """The files of a model's code that are not what they were when it was trained."""
+    then = [(member.code, code_of(member.config)) for member in job.members if member.code]
+    return sorted({file for code, now in then for file in changed_files(code, now)})
 
 
 def measure_training(

@@ -6,7 +6,7 @@ import pickle
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ class LoadedCheckpoint:
     data_record: dict[str, Any]
     epoch: int | None
     trained: TrainedPatients
+    code: dict[str, Any] = field(default_factory=dict)  # what `attnseg.runs.code` recorded
 
     def load_into(self, model: nn.Module) -> None:
         """Load the weights.
@@ -268,6 +269,7 @@ def _loaded(
             data_record=data,
             epoch=record.get("epoch"),
             trained=trained,
+            code=dict(record.get("code", {})),
         )
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(

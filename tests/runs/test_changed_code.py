@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from attnseg.cli import main
 from attnseg.commands.compose import compose_checked
+from attnseg.commands.evaluate import main as evaluate
 from attnseg.config import TrainConfig
 from attnseg.errors import INTERRUPTED, USER_MISTAKE, ConfigError
 from attnseg.runs import code as module
@@ -149,6 +151,18 @@ def test_a_fork_may_change_the_code_and_records_it(stopped: RunFolder, lab: Path
     status = child.read_status()
     assert status["fork"]["changed_code"] == ["ownlab/parts.py"]
     assert train(child, f"fork={stopped.path}", "optim.lr=2e-3") == 0  # finished
+
+
+def test_an_evaluation_under_changed_code_says_so(
+    stopped: RunFolder, lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"checkpoint={stopped.last}", "split=val", "trust=[ownlab]"]
+    edit(lab / "parts.py", "ReLU", "Tanh")
+    forget()
+    assert evaluate([*words, f"output_dir={stopped.path / 'out'}"]) == 0
+    assert "code has changed since it was trained: ownlab/parts.py" in capsys.readouterr().out
+    metrics = json.loads((stopped.path / "out" / "metrics.json").read_text())
+    assert (metrics["changed_code"], metrics["threads"]) == (["ownlab/parts.py"], 1)
 
 
 def test_a_sweep_reports_a_job_whose_code_has_changed(
