@@ -33,3 +33,12 @@ def test_a_mask_of_attention_is_no_divergence() -> None:
 def test_names_are_told_shortly() -> None:
     assert some(["a"]) == "a"
     assert some(["a", "b", "c"]) == "a and 2 more"
+
+
+def test_what_an_adaptive_schedule_has_not_measured_yet_is_not_broken() -> None:
+    """DWA's and GradNorm's buffers are NaN until then; their weights never are."""
+    unknown = torch.full((3,), torch.nan)
+    state = {f"adaptive.{name}": unknown for name in ("last", "last_but_one", "initial")}
+    assert broken_state({"state_dict": state, "current_model_state": state}) == []
+    broken = {"state_dict": {"adaptive.log_weights": unknown}}
+    assert broken_state(broken) == ["state_dict.adaptive.log_weights"]
