@@ -35,7 +35,7 @@ from attnseg.data.record import (
 from attnseg.data.resize import fit_images
 from attnseg.errors import ConfigError, DataError
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 def decode_images(images: CaseImages, size: int) -> Decoded:
@@ -89,7 +89,7 @@ class DecodedCache:
         return head.n_foreground if head is not None else self.get(case).n_foreground
 
     def sketches(self, cases: Sequence[Case]) -> npt.NDArray[np.int16]:
-        """(n, 2, 32): what `pictures` tells X-rays and DRRs apart by, from the first pages alone.
+        """(n, 2, 33): what `pictures` tells X-rays and DRRs apart by, from the first pages alone.
 
         Raises:
             DataError, ConfigError: as `get`.

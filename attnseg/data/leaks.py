@@ -48,7 +48,7 @@ def shared_pictures(
 
     Args:
         cases: those to compare.
-        sketches: (n, 2, 32) of each one's X-ray and DRR, see `pictures.sketch`.
+        sketches: (n, 2, 33) of each one's X-ray and DRR, see `pictures.sketch`.
         split_of: the split of every patient; empty where nothing is divided.
     """
     findings = []

@@ -68,7 +68,7 @@ class Head:
 
     layout: Layout
     n_foreground: int
-    sketches: bytes  # of X-ray and DRR, (2, 32) int16
+    sketches: bytes  # of X-ray and DRR, (2, 33) int16
 
 
 def read_head(path: str | Path) -> Head:
@@ -132,7 +132,7 @@ def encode(
 
     Args:
         images: at the model's size.
-        sketches: (2, 32) of X-ray and DRR before they were scaled, which rounds; None: zeros.
+        sketches: (2, 33) of X-ray and DRR before they were scaled, which rounds; None: zeros.
     """
     xray, drr = _compact(images.xray), _compact(images.drr)
     shape = images.mask.shape
