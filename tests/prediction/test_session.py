@@ -14,12 +14,15 @@ from attnseg.prediction.inputs import Item
 from attnseg.prediction.session import case_key, settings_of
 from attnseg.runs.archive import digest_of_weights
 from attnseg.runs.checkpoints import LoadedCheckpoint
+from attnseg.runs.patients import TrainedPatients
 from tests.conftest import configure
 
 
 def member(folder: Path, value: float = 1.0, **record: Any) -> LoadedCheckpoint:
     weights = {"a": torch.full((3,), value), "b": torch.zeros(())}
-    return LoadedCheckpoint(folder, configure(folder), weights, 0.5, "id", record, None)
+    return LoadedCheckpoint(
+        folder, configure(folder), weights, 0.5, "id", record, None, TrainedPatients()
+    )
 
 
 def configured(*words: str) -> PredictConfig:
