@@ -30,6 +30,7 @@ from attnseg.runs.checkpoints import (
 )
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
+from attnseg.runs.patients import TrainedPatients
 from tests.conftest import configure
 from tests.prediction.test_predictor import Pointwise
 
@@ -252,7 +253,7 @@ def test_a_file_for_others_does_not_tell_where_things_lay(
 def test_a_pretrained_encoder_keeps_its_file_as_a_name_and_so_its_architecture() -> None:
     words = ["model=resnet18", "model.encoder.weights=/home/me/r.pth"]
     config = compose_checked("train", words, TrainConfig)
-    member = LoadedCheckpoint(Path("x"), config, {}, 0.5, "", {}, None)
+    member = LoadedCheckpoint(Path("x"), config, {}, 0.5, "", {}, None, TrainedPatients())
     encoder = without_paths(member).config.model.encoder  # type: ignore[union-attr]
     assert encoder.weights == "r.pth"
 
@@ -260,7 +261,7 @@ def test_a_pretrained_encoder_keeps_its_file_as_a_name_and_so_its_architecture()
 @pytest.mark.parametrize("words", [["model=unet", "attention=none"], ["model=original"]])
 def test_every_kind_of_model_can_be_given_to_others(words: list[str]) -> None:
     config = compose_checked("train", words, TrainConfig)
-    member = LoadedCheckpoint(Path("x"), config, {}, 0.5, "", {}, None)
+    member = LoadedCheckpoint(Path("x"), config, {}, 0.5, "", {}, None, TrainedPatients())
     assert without_paths(member).config.model == config.model
 
 
