@@ -150,22 +150,35 @@ def test_what_nobody_reads_any_more_is_no_error() -> None:
         assert process.wait() == 0
 
 
-def test_a_run_whose_terminal_is_closed_saves_and_can_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("train", ["data.num_workers=1"]),
+        pytest.param("train", ["trainer=ddp_cpu", "data.batch_size=1"], marks=pytest.mark.full),
+        pytest.param("train -m", ["seed=1,2"], marks=pytest.mark.full),
+        pytest.param("train -m", ["seed=1,2", "launcher=joblib"], marks=pytest.mark.full),
+    ],
+)
+def test_a_run_whose_terminal_is_closed_saves_and_can_go_on(
+    mode: str, words: list[str], tmp_path: Path
+) -> None:
     """SIGHUP to the process group, loader's workers included, and nowhere to print to."""
-    folder = RunFolder(tmp_path / "run")
-    words = [*TINY, "trainer.progress_bar=true", "data.num_workers=1", "schedule.total_epochs=99"]
+    words = [*TINY, "trainer.accelerator=cpu", "schedule.total_epochs=99", *words]
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(ROOT)
-        command = [sys.executable, "-m", "attnseg", "train", f"run.dir={folder.path}", *words]
+        place = [f"run.root={tmp_path}", "trainer.progress_bar=true"]
+        command = [sys.executable, "-m", "attnseg", *mode.split(), *words, *place]
         os.execv(sys.executable, command)
-    deadline = time.monotonic() + 120
-    while not folder.ledger.exists() and time.monotonic() < deadline:
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("*/metrics.csv")) and time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.1)[0]:
             os.read(terminal, 4096)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == INTERRUPTED
-    status = folder.read_status()
-    assert status["state"] == "interrupted"
-    assert status["reason"].endswith("; saved")
-    assert not list(folder.path.glob("traceback*"))
+    begun = [RunFolder(path.parent) for path in tmp_path.glob("*/status.json")]
+    assert begun
+    for folder in begun:
+        assert folder.read_status()["state"] == "interrupted"
+    assert any(folder.read_status()["reason"].endswith("; saved") for folder in begun)
+    assert not list(tmp_path.glob("*/traceback*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from attnseg.errors import ConfigError
 from attnseg.runs.fit import fit
-from attnseg.runs.group import first_of_group, group
+from attnseg.runs.group import first_of_group, group, run_group
 from attnseg.runs.launch import launch
 from tests.conftest import configure
 
@@ -80,3 +81,25 @@ def test_tasks_that_lightning_cannot_place_are_one_message(
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="--ntasks-per-node"):
         fit(configure(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_groups_launcher_passes_on_what_it_heeds(
+    nohup: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every signal that stops a run, but not the SIGHUP that nohup has switched off."""
+    from torch.distributed.launcher import api
+
+    seen: list[str] = []
+    monkeypatch.setattr(
+        api,
+        "elastic_launch",
+        lambda settings, program: lambda *words: seen.append(settings.signals_to_handle),
+    )
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
+    try:
+        assert run_group(2, ["-c", ""], grace_s=1, timeout_s=1) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wanted = {"SIGINT", "SIGTERM", "SIGUSR1"} | (set() if nohup else {"SIGHUP"})
+    assert set(seen[0].split(",")) == wanted
