@@ -205,6 +205,7 @@ class TrainConfig(Section):
     keep_ids: bool = False  # record trained-on patients by their ids, not by salted hashes
     trust: Trust = []
     data_digest: str | None = None  # what the data are made of; the run fills it in
+    weights_digest: str | None = None  # of the files of initial weights; the run fills it in
     data: AnyData
     model: AnyModel
     attention: AttentionConfig

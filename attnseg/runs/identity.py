@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from attnseg.config import TrainConfig
@@ -61,7 +62,11 @@ _CAME_LATER: dict[str, Any] = {
     "loss.segmentation.boundary": 0.0,
     "loss.segmentation.blob_kind": "dice",
     "model.deep_supervision": 0,
+    "weights_digest": None,
 }
+
+# Files of initial weights: ids from version 2 on have their content, not their paths.
+_WEIGHTS = ("model.weights", "model.encoder.weights", "model.drr_encoder.weights")
 
 
 def defining_part(config: TrainConfig) -> dict[str, Any]:
@@ -121,11 +126,12 @@ def _changed(
 
 
 def identified(config: TrainConfig, digests: dict[str, str] | None = None) -> TrainConfig:
-    """The configuration with `origin` and `data_digest` filled in, without which it has no id yet.
+    """The configuration with `origin` and the digests filled in, without which it has no id yet.
 
     Args:
         config: of a run.
-        digests: of data sections by their JSON; what is computed is added.
+        digests: of data sections by their JSON, and of files of weights by their path; what is
+            computed is added.
 
     Raises:
         ConfigError, CheckpointError: `fork` or `warmstart` names nothing.
@@ -135,12 +141,14 @@ def identified(config: TrainConfig, digests: dict[str, str] | None = None) -> Tr
         from attnseg.runs.origin import with_origin  # brings torch along
 
         config = with_origin(config)
+    digests = {} if digests is None else digests
+    if config.weights_digest is None and (found := _weights_digest(config, digests)):
+        config = config.model_copy(update={"weights_digest": found})
     if config.data_digest is not None:
         return config
     from attnseg.data.digest import digest_of
     from attnseg.runs.group import first_of_group
 
-    digests = {} if digests is None else digests
     section = config.data.model_dump_json()
     if section not in digests:
         digests[section] = digest_of(config.data, progress=first_of_group())
@@ -152,9 +160,10 @@ def run_ids(config: TrainConfig) -> dict[str, str]:
 
     A split file's path is in version 1 alone: how it divides is part of the data's content.
     """
-    ids = {"1": _hash(id_part(config))}
+    first = {key: value for key, value in id_part(config).items() if key != "weights_digest"}
+    ids = {"1": _hash(first)}
     if config.data_digest is not None:
-        run = _without_split_file(config)
+        run = _by_content(config)
         ids["2"] = _hash({"version": 2, "run": run, "data_digest": config.data_digest})
     return ids
 
@@ -162,13 +171,45 @@ def run_ids(config: TrainConfig) -> dict[str, str]:
 def identity_record(config: TrainConfig) -> dict[str, Any]:
     """What a status.json keeps: `id` and `ids`, and `configuration`, that of any data."""
     ids = run_ids(config)
-    return {"id": newest(ids), "ids": ids, "configuration": _hash(_without_split_file(config))}
+    return {"id": newest(ids), "ids": ids, "configuration": _hash(_by_content(config))}
 
 
-def _without_split_file(config: TrainConfig) -> dict[str, Any]:
+def _by_content(config: TrainConfig) -> dict[str, Any]:
+    """The defining part without the paths of files whose content is known otherwise."""
     part = id_part(config)
     split = {key: value for key, value in part["data"]["split"].items() if key != "file"}
-    return {**part, "data": {**part["data"], "split": split}}
+    part = {**part, "data": {**part["data"], "split": split}}
+    for dotted in _weight_files(config) if config.weights_digest is not None else ():
+        part = _changed(
+            part, dotted.split("."), None, lambda node, key, value: {**node, key: value}
+        )
+    return part
+
+
+def _weight_files(config: TrainConfig) -> dict[str, str]:
+    """The keys of initial weights that name a file, and what they name (`imagenet` is no file)."""
+    found = {}
+    for dotted in _WEIGHTS:
+        node: Any = config
+        for key in dotted.split("."):
+            node = getattr(node, key, None)
+        if isinstance(node, str) and node != "imagenet":
+            found[dotted] = node
+    return found
+
+
+def _weights_digest(config: TrainConfig, digests: dict[str, str]) -> str | None:
+    """16 hex digits of the files of initial weights; None where there are none to be read."""
+    parts = []
+    for dotted, name in _weight_files(config).items():
+        path = Path(name).expanduser()
+        if not path.is_file():  # who loads them says so
+            continue
+        if name not in digests:
+            with path.open("rb") as stream:
+                digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        parts.append([dotted, digests[name]])
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16] if parts else None
 
 
 def run_identity(config: TrainConfig) -> str:

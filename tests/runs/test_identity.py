@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
-from attnseg.runs.folder import folder_of
+from attnseg.data.datamodule import AttnSegDataModule
+from attnseg.errors import ConfigError
+from attnseg.runs.folder import RunFolder, folder_of, refuse_foreign
 from attnseg.runs.identity import (
     defining_keys,
     differences,
+    identified,
     identity_record,
     recorded_ids,
     run_identity,
@@ -86,6 +91,38 @@ def test_where_a_split_file_lies_is_in_the_first_version_alone() -> None:
     assert run_ids(one)["1"] != run_ids(two)["1"]
     assert run_ids(one)["2"] == run_ids(two)["2"]
     assert identity_record(one)["configuration"] == identity_record(two)["configuration"]
+
+
+def test_initial_weights_are_what_is_in_their_file(tmp_path: Path) -> None:
+    """A file that moved is the same; one that was written anew under its name is not."""
+
+    def ids(path: Path | str) -> dict[str, str]:
+        words = ["model=resnet18", f"model.encoder.weights={path}"]
+        return run_ids(identified(_on("0" * 32, *words)))
+
+    (one := tmp_path / "one.pth").write_bytes(b"weights")
+    (tmp_path / "elsewhere").mkdir()
+    (moved := tmp_path / "elsewhere" / "two.pth").write_bytes(b"weights")
+    before = ids(one)
+    assert ids(moved)["2"] == before["2"] != ids("null")["2"]
+    one.write_bytes(b"others")
+    assert ids(one)["1"] == before["1"] and ids(one)["2"] != before["2"]
+    assert ids(tmp_path / "gone.pth")["2"] != before["2"]  # building the network says so
+
+
+def test_edited_initial_weights_are_another_run_and_named(tmp_path: Path) -> None:
+    (file := tmp_path / "one.pth").write_bytes(b"weights")
+    words = ["model=resnet18", f"model.encoder.weights={file}", f"run.dir={tmp_path / 'run'}"]
+    config = identified(compose_checked("train", words, TrainConfig))
+    folder = RunFolder(tmp_path / "run")
+    folder.write_config(config)
+    folder.update_status(**identity_record(config))
+    data = AttnSegDataModule(config.data, config.seed)
+    refuse_foreign(folder, config, data)
+    file.write_bytes(b"others")
+    again = identified(compose_checked("train", words, TrainConfig))
+    with pytest.raises(ConfigError, match="weights_digest: '"):
+        refuse_foreign(folder, again, data)
 
 
 def test_a_run_is_told_by_the_newest_id_that_both_have() -> None:
