@@ -10,12 +10,23 @@ import torch
 from torch import Tensor
 
 _STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states")
+_FINE = "_attnseg_finite"
 _NOT_YET = ("adaptive.last", "adaptive.last_but_one", "adaptive.initial")  # NaN until measured
 
 
 def all_finite(*tensors: Tensor) -> bool:
-    """Whether no tensor holds NaN or infinity."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+    """Whether no tensor holds NaN or infinity; one number a device is read.
+
+    A tensor that was fine is not asked again, as several metrics are given the same maps.
+    """
+    flags: dict[torch.device, list[Tensor]] = {}
+    new = [tensor for tensor in tensors if not getattr(tensor, _FINE, False)]
+    for tensor in new:
+        flags.setdefault(tensor.device, []).append(torch.isfinite(tensor).all())
+    fine = all(bool(torch.stack(of_device).all()) for of_device in flags.values())
+    for tensor in new if fine else ():
+        setattr(tensor, _FINE, True)
+    return fine
 
 
 def broken_tensors(tree: Any, name: str = "") -> list[str]:

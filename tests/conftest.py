@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import signal
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,13 @@ def detector(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> RunF
     assert fit(configure(folder.path, *words)) == 0
     return folder
 
+
+for _number, _handler in (
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:  # of nohup or a shell's background
+        signal.signal(_number, _handler)
 
 _LOCALE = locale.setlocale(locale.LC_ALL)
 

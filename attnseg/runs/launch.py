@@ -69,6 +69,8 @@ def launch(config: TrainConfig) -> int:
         code = run_group(count, words, grace_s=config.run.grace_s, timeout_s=config.run.timeout_s)
         if code != FELL:
             return code
+        for left in folder.path.glob("traceback*.txt"):  # of the ranks that lost the fallen one
+            left.unlink(missing_ok=True)
     folder.try_update_status(state="failed", reason="a process fell once too often")
     print(
         f"attnseg train: a process fell again (run.max_restarts={config.run.max_restarts}); "

@@ -423,7 +423,7 @@ def test_a_ct_series_is_one_line(
         (["images={tmp}/empty/*.png"], "no image found"),
         (["images={xray}", "checkpoint=/none"], "checkpoint=/none: no such file or folder"),
         (["images={xray}", "checkpoint={tmp}/empty"], "holds no checkpoints"),
-        (["images={xray}", "checkpoint={xray}/p0_xray.png"], "no checkpoint"),
+        (["images={xray}", "checkpoint={xray}/p0_xray.png"], "cannot be read as a checkpoint"),
         (["images={xray}", "out={xray}/p0_xray.png"], "cannot be written to"),
         (["images={xray}", "out=/proc/attnseg"], "cannot be written to"),
         (["images={xray}", "drr={tmp}/none"], "drr={tmp}/none: no such file"),
