@@ -64,13 +64,13 @@ def launch(config: TrainConfig) -> int:
         if attempt:
             print(f"a process fell; restart {attempt} from the last checkpoint", flush=True)
             config = config.model_copy(update={"resume": "auto"})
+            for left in folder.path.glob("traceback*.txt"):  # of ranks that lost the fallen one
+                left.unlink(missing_ok=True)
         frozen = folder.path / "launch.yaml"
         words = ["-m", WORKER, str(frozen), *freeze(config, frozen)]
         code = run_group(count, words, grace_s=config.run.grace_s, timeout_s=config.run.timeout_s)
         if code != FELL:
             return code
-        for left in folder.path.glob("traceback*.txt"):  # of the ranks that lost the fallen one
-            left.unlink(missing_ok=True)
     folder.try_update_status(state="failed", reason="a process fell once too often")
     print(
         f"attnseg train: a process fell again (run.max_restarts={config.run.max_restarts}); "
