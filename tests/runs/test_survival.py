@@ -299,7 +299,11 @@ def test_a_killed_rank_restarts_the_group_to_the_same_bits(
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ({"what": "freeze", "rank": 0, "late_s": 12.0}, "has been stopped for 10 s (run.tim"),
+        pytest.param(
+            {"what": "freeze", "rank": 0, "late_s": 12.0},
+            "has been stopped for 10 s (run.tim",
+            marks=pytest.mark.full,
+        ),
         ({"what": "hang", "rank": 1}, "rank 0: another process gave no answer for 10 s"),
     ],
 )
