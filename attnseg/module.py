@@ -41,7 +41,13 @@ class StepRecord:
     @cached_property
     def finite(self) -> bool:
         """Whether all terms and maps are numbers."""
-        return all_finite(*self.terms.values(), self.output.mask_logits, self.output.attention)
+        return all_finite(*self.tensors)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What a metric or the ledger is made of."""
+        maps = (self.output.mask_logits, self.output.attention, self.batch["mask"])
+        return (*self.terms.values(), *maps)
 
 
 class AttnSegModule(pl.LightningModule):

@@ -10,6 +10,7 @@ import torch
 from torchmetrics import MetricCollection
 
 from attnseg.callbacks.distributed import own_part
+from attnseg.finite import derived
 from attnseg.metrics.collection import TrainingMetrics, ValidationMetrics
 from attnseg.processes import gather_from_ranks
 
@@ -111,10 +112,10 @@ class AlignmentMetricsCallback(pl.Callback):
 
 
 def _maps(step: Any) -> dict[str, Any]:
-    """What every metric's update asks for."""
+    """What every metric's update asks for, of a step whose maps are finite."""
     return {
-        "attention": step.output.attention.float(),
-        "probability": step.output.mask_logits.float().sigmoid(),
+        "attention": derived(step.output.attention.float()),
+        "probability": derived(step.output.mask_logits.float().sigmoid()),
         "mask": step.batch["mask"],
         "spacing": step.batch["spacing"],
         "case_ids": step.batch["case_id"],

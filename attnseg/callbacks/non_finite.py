@@ -38,9 +38,10 @@ class StopOnNonFinite(pl.Callback):
         """
         if not self.losses:
             return
-        broken = not torch.isfinite(loss)
+        # Asked with all that is asked later, so that a step waits for the device once.
+        broken = not (all_finite(loss, *pl_module.last_step.tensors) or torch.isfinite(loss))
         if trainer.world_size > 1:
-            broken = trainer.strategy.reduce_boolean_decision(bool(broken), all=False)
+            broken = trainer.strategy.reduce_boolean_decision(broken, all=False)
         if broken:
             own = [] if torch.isfinite(loss) else [told(pl_module.last_step)]
             where = f"in epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
