@@ -77,6 +77,8 @@ def defining_part(config: TrainConfig) -> dict[str, Any]:
 def defining_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
     """The same of a config.yaml as it was read, which may lack sections, and keys of today."""
     kept: dict[str, Any] = redacted_tree(without_free(plain))  # a new password is no new run
+    if not kept:
+        return kept  # of a job that never wrote any
     return _with_later_keys(kept, lambda section, key, value: {key: value, **section})
 
 
