@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from attnseg import __version__
-from attnseg.config import TrainConfig, WeightName
+from attnseg.build import build_loss, build_model, build_weighting
+from attnseg.config import TrainConfig
 from attnseg.errors import NonFiniteError
 from attnseg.finite import all_finite, broken_state, some
-from attnseg.losses import CombinedLoss, build_adaptive
-from attnseg.models import build_model
 from attnseg.models.output import AnyOutput, DeeplySupervisedOutput, DualPathwayOutput
 from attnseg.processes import gather_from_ranks
 from attnseg.runs.archive import KEY
@@ -24,7 +23,7 @@ from attnseg.runs.identity import newest, run_ids
 from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.patients import TrainedPatients
 from attnseg.runs.recorded import recorded
-from attnseg.schedules import Schedule
+from attnseg.schedules.phases import Schedule
 from attnseg.seeding import derive_seed, seed_step
 
 Batch = dict[str, Any]
@@ -63,9 +62,9 @@ class AttnSegModule(pl.LightningModule):
         self.config = config
         torch.manual_seed(derive_seed("weights", config.seed))
         self.model = build_model(config.model, config.attention)
-        self.loss = CombinedLoss(config.loss)
+        self.loss = build_loss(config.loss)
         self.schedule = Schedule(config.schedule)
-        self.adaptive = build_adaptive(config.schedule.adaptive)
+        self.adaptive = build_weighting(config.schedule.adaptive, self.loss.names)
         self.threshold = 0.5  # chosen on the validation split, kept in every checkpoint
         self.data_record: dict[str, Any] = {}
         self.trained = TrainedPatients()  # ever, by the runs that it began from, too
@@ -96,6 +95,7 @@ class AttnSegModule(pl.LightningModule):
             output,
             batch["mask"],
             weights,
+            batch=batch,
             supervise_attention=self.model.has_attention,
             deep_mask_logits=(
                 output.deep_mask_logits if isinstance(output, DeeplySupervisedOutput) else ()
@@ -110,9 +110,9 @@ class AttnSegModule(pl.LightningModule):
         self.last_step = StepRecord(detached, maps, batch)
         return terms
 
-    def base_weights(self) -> dict[WeightName, float]:
+    def base_weights(self) -> dict[str, float]:
         """The schedule's weights of this epoch, those of what the model lacks set to 0."""
-        weights = self.schedule.weights(self.current_epoch)
+        weights = self.schedule.weights(self.current_epoch, self.loss.names)
         if not self.model.has_attention:
             weights |= {"attention": 0.0, "alignment": 0.0}
         return weights

@@ -1,6 +1,6 @@
 """What a file may name: classes of trusted packages, with plain values as arguments.
 
-A checkpoint's configuration says which network its weights belong to (`model.network`). What the
+A checkpoint's configuration says which network its weights belong to. What the
 person at the keyboard names is free; what a file names passes this gate before anything of it is
 imported or called. It opens for attnseg's own classes and MONAI's networks; `trust=[mylab]` opens
 it for a package (or module) of one's own.
@@ -62,19 +62,46 @@ def refuse_untrusted(config: object, trust: Sequence[str], place: object) -> Non
         what = "too many containers inside each other"
     if what is not None:
         raise CheckpointError(f"{place}: refused, its configuration holds {what}")
-    model = config.get("model") if isinstance(config, Mapping) else None
-    network = model.get("network") if isinstance(model, Mapping) else None
-    if isinstance(network, Mapping):
+    for path, node in _named(config):
         from torch import nn
 
-        trusted_class(network.get("_target_"), nn.Module, trust, f"{place}: its model.network")
-        inner = [value for key, value in network.items() if key != "_target_"]
-        extra = {key: 0 for key in network if key != "_target_"}
+        trusted_class(node.get("_target_"), nn.Module, trust, f"{place}: its {path}")
+        inner = [v for k, v in node.items() if k != "_target_" and f"{path}.{k}" not in _SLOTS]
+        extra = {key: 0 for key in node if key != "_target_"}
         if (key := _reserved([extra, *inner])) is not None:
             raise CheckpointError(
-                f"{place}: refused, its model.network has '{key}' among the arguments, which a "
-                "file may give plain values only"
+                f"{place}: refused, its {path} has '{key}' among the arguments, which a file may "
+                "give plain values only"
             )
+
+
+_SLOTS = (
+    "model",
+    "model.network",
+    "model.encoder",
+    "model.drr_encoder",
+    "model.fusion",
+    "attention",
+)
+"""Where a configuration names what is built of a checkpoint. What else it names (losses, curves)
+is built of the keyboard's alone."""
+
+
+def _named(config: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each part of a model that names a class, by its dotted key."""
+    for path in _SLOTS:
+        node: object = config
+        for part in path.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if isinstance(node, Mapping) and ("_target_" in node or path == "model.network"):
+            yield path, node
+        elif isinstance(node, Mapping) and (key := _reserved({**node, **_without_slots(node)})):
+            yield f"{path}.{key}", {"_target_": None}
+
+
+def _without_slots(node: Mapping[str, Any]) -> dict[str, None]:
+    slots = {path.rpartition(".")[2] for path in _SLOTS}
+    return {key: None for key in node if key in slots}
 
 
 def trusted_class(target: object, base: type, trust: Sequence[str], place: str) -> type:
@@ -115,9 +142,9 @@ def trusted_class(target: object, base: type, trust: Sequence[str], place: str) 
 
 
 def trust_of(config: TrainConfig) -> list[str]:
-    """What a training trusts: `trust`, and the package that its own model.network comes from."""
-    target = getattr(config.model, "network", {}).get("_target_")
-    return [*config.trust, *([target.partition(".")[0]] if isinstance(target, str) else [])]
+    """What a training trusts: `trust`, and the packages that its own model's parts come from."""
+    targets = [node.get("_target_") for _, node in _named(config.model_dump(mode="json"))]
+    return [*config.trust, *(t.partition(".")[0] for t in targets if isinstance(t, str))]
 
 
 def note_on_network(config: TrainConfig) -> str | None:

@@ -31,7 +31,6 @@ from typing import Any
 
 import torch
 import yaml
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,10 +39,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from turns import cpu_name  # noqa: E402
 
-from attnseg.config import AnyModel, AttentionConfig, EncoderConfig  # noqa: E402
-from attnseg.models import build_model  # noqa: E402
-from attnseg.models.attention import AnatomicalAttention  # noqa: E402
-from attnseg.models.encoders import build_encoder  # noqa: E402
+from attnseg.build import build, build_model  # noqa: E402
+from attnseg.config import component  # noqa: E402
 from attnseg.models.original import OriginalAnatomicalAttention  # noqa: E402
 
 MIB = 2**20
@@ -57,8 +54,8 @@ def option(group: str, name: str) -> dict[str, Any]:
 
 
 def model(name: str, attention: str, **changes: Any) -> nn.Module:
-    config = TypeAdapter(AnyModel).validate_python({**option("model", name), **changes})
-    return build_model(config, AttentionConfig.model_validate(option("attention", attention)))
+    config = component("model", {**option("model", name), **changes})
+    return build_model(config, component("attention", option("attention", attention)))
 
 
 class ProjectedFirst(nn.Module):
@@ -66,10 +63,12 @@ class ProjectedFirst(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        encoder = EncoderConfig.model_validate(option("model", "resnet50")["drr_encoder"])
-        self.drr_encoder = build_encoder(encoder)
-        config = AttentionConfig.model_validate(option("attention", "anatomical"))
-        self.attention = AnatomicalAttention(config, self.drr_encoder.channels, RESNET50_CHANNELS)
+        self.drr_encoder = build(component("encoder", option("model", "resnet50")["drr_encoder"]))
+        self.attention = build(
+            component("attention", option("attention", "anatomical")),
+            drr_channels=self.drr_encoder.channels,
+            xray_channels=RESNET50_CHANNELS,
+        )
 
     def forward(self, drr: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         return self.attention(drr, self.drr_encoder(drr), features)
@@ -80,8 +79,7 @@ class LiftedFirst(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        config = AttentionConfig.model_validate(option("attention", "anatomical"))
-        self.attention = OriginalAnatomicalAttention(config)
+        self.attention = OriginalAnatomicalAttention()
 
     def forward(self, drr: Tensor, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         return self.attention(drr, features[-1])

@@ -100,7 +100,10 @@ def test_help_and_config_errors_import_nothing_heavy(arguments: list[str]) -> No
         (["optim.lr=inf"], "finite"),
         (["data.root=/x"], "data.root: no such key with data=phantom"),
         (["data.patch.size=33"], "data.patch.size"),
-        (["model.encoder.weights=/x.pt"], "model.encoder: weights: the light encoder"),
+        (
+            ["model.encoder.weights=/x.pt"],
+            "model.encoder.weights: no such key with model.encoder=light (resnet18,",
+        ),
         (["run.name=a/b"], "run.name"),
         (["resume=/does/not/exist"], "resume=/does/not/exist"),
         (["callbacks.checkpoint.monitor=val/dcie_positive"], "did you mean val/dice_positive"),

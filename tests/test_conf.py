@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnseg.build import build_loss, build_model, build_weighting
 from attnseg.commands.compose import compose, compose_checked
 from attnseg.commands.help import group_options
 from attnseg.commands.train import GROUPS
@@ -35,10 +36,8 @@ from attnseg.config import (
 )
 from attnseg.config.drr import MasksConfig
 from attnseg.data.drr.views import project_view
-from attnseg.losses import CombinedLoss, build_adaptive
-from attnseg.models import build_model
 from attnseg.paths import conf_dir
-from attnseg.schedules import Schedule
+from attnseg.schedules.phases import Schedule
 from tests.data.drr.helpers import chest, volume
 
 NOT_OF_TRAINING = {"projection"}  # groups of other commands
@@ -63,7 +62,7 @@ def test_every_option_is_composed_checked_and_built(group: str, option: str) -> 
     config = compose_checked("train", overrides_for(group, option), TrainConfig)
     schedule = Schedule(config.schedule)
     assert schedule.total_epochs >= 1
-    build_adaptive(config.schedule.adaptive)
+    build_weighting(config.schedule.adaptive, config.loss.names)
     if group in ("model", "attention", "experiment"):
         model = build_model(config.model, config.attention)
         image = torch.randn(1, 1, 64, 64)
@@ -71,7 +70,7 @@ def test_every_option_is_composed_checked_and_built(group: str, option: str) -> 
             output = model.eval()(image, image)
         assert output.mask_logits.shape == output.attention.shape == image.shape
         weights = schedule.weights(0)
-        loss = CombinedLoss(config.loss)
+        loss = build_loss(config.loss)
         terms = loss(output, torch.zeros_like(image), weights)
         assert torch.isfinite(terms["total"])
 

@@ -16,12 +16,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from attnseg.build import build_model
 from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
 from attnseg.data import dataset as dataset_module
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.metrics.collection import ValidationMetrics
-from attnseg.models import build_model
 from attnseg.runs.fit import fit
 from tests.conftest import configure
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from attnseg.build import build_model
 from attnseg.cli import main
-from attnseg.models import build_model
 from attnseg.module import AttnSegModule
 from attnseg.runs.checkpoints import load_checkpoints
 from attnseg.runs.fit import fit

@@ -14,11 +14,12 @@ import pytest
 import torch
 from torch import nn
 
+from attnseg.build import build_model
 from attnseg.cli import main
 from attnseg.commands.compose import compose_checked
 from attnseg.config import EvaluateConfig, TrainConfig, validate
 from attnseg.errors import CheckpointError
-from attnseg.models import build_model, monai_control
+from attnseg.models import monai_control
 from attnseg.runs.checkpoints import load_checkpoints
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
@@ -347,7 +348,7 @@ class Downloads(nn.Conv2d):
 def test_a_network_is_rebuilt_without_initial_weights(train_config: TrainConfig) -> None:
     target = f"{__name__}.Downloads"
     plain = {"name": "monai", "network": {"_target_": target, "url": "https://x.org/a.pth"}}
-    off = {**train_config.attention.model_dump(), "name": "none"}
+    off = {"name": "none"}
     config = validate({**train_config.model_dump(), "model": plain, "attention": off}, TrainConfig)
     with pytest.raises(Exception, match="downloads"):
         build_model(config.model, config.attention)

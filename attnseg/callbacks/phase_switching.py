@@ -11,7 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from attnseg.callbacks.monitoring import tell
 from attnseg.config import TrainConfig
-from attnseg.schedules import Schedule, learning_rate_factor
+from attnseg.schedules.phases import Schedule
+from attnseg.schedules.rates import learning_rate_factor
 
 
 class PhaseSwitching(pl.Callback):
@@ -43,7 +44,7 @@ class PhaseSwitching(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Note the epoch's weights, and the rates at its start, for the ledger."""
         epoch = trainer.current_epoch
-        weights = self.schedule.weights(epoch)
+        weights = self.schedule.weights(epoch, pl_module.loss.names)
         rates = self.learning_rates(epoch, float(epoch))
         used = {group["name"] for group in trainer.optimizers[0].param_groups}
         pl_module.epoch_values |= {f"weight/{k}": float(v) for k, v in weights.items()}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from attnseg.config import Section, validate
+from attnseg.config.component import without_replaced
 from attnseg.config.environment import composed
 from attnseg.config.grammar import natural
 from attnseg.errors import ConfigError
@@ -52,15 +53,27 @@ def compose_here(
 
     try:
         config = hydra_compose(config_name, overrides=relax(overrides, schema))
-        return composed(config)
+        return without_replaced(composed(config), given_keys(overrides))
     # Hydra says `schedule=null` with a ValueError.
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(explain(error, overrides)) from None
 
 
+def given_keys(overrides: Sequence[str]) -> list[str]:
+    """The dotted keys that command-line words give a value, those inside of a dictionary, too."""
+    keys = []
+    for word in overrides:
+        key, sign, value = word.lstrip("+").partition("=")
+        if sign:
+            keys.append(key)
+        if value[:1] == "{":
+            keys += [f"{key}.{inner}" for inner in re.findall(r"[{,]\s*([\w-]+)\s*:", value)]
+    return keys
+
+
 def compose_checked(config_name: str, overrides: Sequence[str], schema: type[SectionT]) -> SectionT:
     """Compose and validate against the schema: the only way a command gets its configuration."""
-    return validate(compose(config_name, overrides, schema), schema)
+    return validate(compose(config_name, overrides, schema), schema, imports=True)
 
 
 def relax(overrides: Sequence[str], schema: type[Section], *, sweep: bool = False) -> list[str]:

@@ -32,7 +32,7 @@ def plan(words: Words, command: str) -> SearchPlan:
         ConfigError: there is nothing to search, or a range is not understood.
     """
     digests: dict[str, str] = {}  # the data are looked at once
-    config = validate(compose_here("train", words.fixed, TrainConfig), TrainConfig)
+    config = validate(compose_here("train", words.fixed, TrainConfig), TrainConfig, imports=True)
     assert isinstance(config.sweep, OptunaSweepConfig)
     given = {key: space_of(key, override) for key, override in words.swept.items()}
     space: dict[str, Space] = {**config.sweep.search_space, **given}

@@ -201,7 +201,7 @@ def plain_value(override: Any) -> Any:
 
 def _attempt(overrides: Sequence[str], digests: dict[str, str]) -> TrainConfig | UserError:
     try:
-        config = validate(compose_here("train", overrides, TrainConfig), TrainConfig)
+        config = validate(compose_here("train", overrides, TrainConfig), TrainConfig, imports=True)
         refuse_unknown_monitors(config)
         refuse_unusable_precision(config)
         return identified(config, digests)
@@ -221,7 +221,7 @@ def composer(fixed: Sequence[str], keys: Mapping[str, str], digests: dict[str, s
     def compose_point(values: Mapping[str, Any]) -> TrainConfig:
         words = [assignment(keys[key], value) for key, value in values.items()]
         with hydra_ready():
-            config = validate(compose_here("train", [*fixed, *words], TrainConfig), TrainConfig)
-        return identified(config, digests)
+            plain = compose_here("train", [*fixed, *words], TrainConfig)
+        return identified(validate(plain, TrainConfig, imports=True), digests)
 
     return compose_point

@@ -8,9 +8,10 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from attnseg.commands.compose import compose_checked, explain, relax
+from attnseg.commands.compose import compose_checked, explain, given_keys, relax
 from attnseg.commands.help import command_help, show, wants_help
 from attnseg.config import OptunaSweepConfig, TrainConfig
+from attnseg.config.component import without_replaced
 from attnseg.config.environment import composed
 from attnseg.credentials import concealed
 from attnseg.errors import (
@@ -111,7 +112,7 @@ def _through_hydra(arguments: list[str]) -> int:
     codes: list[int] = []
 
     def job(config: DictConfig) -> int:
-        codes.append(_train(config))
+        codes.append(_train(config, arguments))
         return codes[-1]
 
     sys.argv = ["attnseg train", *arguments]
@@ -125,13 +126,15 @@ def _through_hydra(arguments: list[str]) -> int:
     return max(codes, default=0)
 
 
-def _train(config: Any) -> int:
+def _train(config: Any, words: Sequence[str]) -> int:
     """One run."""
     from attnseg.config import validate
     from attnseg.runs.launch import launch
 
     try:
-        checked = validate(_plain(config), TrainConfig)
+        checked = validate(
+            without_replaced(_plain(config), given_keys(words)), TrainConfig, imports=True
+        )
         _refuse_search_of_one(checked)
         return launch(checked)
     except UserError as error:

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from attnseg.config.base import Beta, Fraction, GroupName, NonNegative, Positive, Section, Trust
 from attnseg.config.data import AnyData
-from attnseg.config.model import AnyModel, AttentionConfig
-from attnseg.config.objective import LossConfig, ScheduleConfig
+from attnseg.config.model import AnyAttention, AnyModel
+from attnseg.config.objective import LossConfig, ScheduleConfig, ends_of
 from attnseg.config.sweep import AnySweep, GridSweepConfig, LauncherConfig
 
 
@@ -208,7 +208,7 @@ class TrainConfig(Section):
     weights_digest: str | None = None  # of the files of initial weights; the run fills it in
     data: AnyData
     model: AnyModel
-    attention: AttentionConfig
+    attention: AnyAttention
     loss: LossConfig
     schedule: ScheduleConfig
     optim: OptimConfig
@@ -219,22 +219,37 @@ class TrainConfig(Section):
     launcher: LauncherConfig = LauncherConfig()
     sweep: AnySweep = GridSweepConfig()
 
+    @property
+    def has_attention(self) -> bool:
+        """Whether the model is one that takes an attention."""
+        return "attention" in self.model.signature.asks_for
+
     @model_validator(mode="after")
     def _control_has_no_attention(self) -> TrainConfig:
-        if self.model.name == "monai" and self.attention.name != "none":
+        if not self.has_attention and self.attention.name != "none":
             raise ValueError(
-                "this network of MONAI's is a control without attention, but attention.name is "
+                f"model={self.model.name} is a control without attention, but attention.name is "
                 f"'{self.attention.name}': add attention=none"
             )
         return self
 
     @model_validator(mode="after")
+    def _what_is_weighed_is_there(self) -> TrainConfig:
+        for name, phase in self.schedule.phases.items():
+            if missing := sorted(set(phase.weights) - set(self.loss.names)):
+                raise ValueError(
+                    f"schedule.phases.{name}.weights.{missing[0]}: the loss has no such term; it "
+                    f"has {', '.join(self.loss.names)} (others are loss.terms.<name>)"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _every_phase_has_a_loss(self) -> TrainConfig:
-        if self.attention.name != "none" and self.model.name != "monai":
+        if self.has_attention and self.attention.name != "none":
             return self
         for name, phase in self.schedule.phases.items():
             segmentation = phase.weights.get("segmentation")
-            if segmentation is not None and 0.0 in (segmentation.start, segmentation.last):
+            if segmentation is not None and 0.0 in (ends_of(segmentation) or ()):
                 raise ValueError(
                     f"schedule.phases.{name}: the segmentation weight reaches 0, and a model "
                     "without attention has nothing else to learn from; choose schedule=two_phase"

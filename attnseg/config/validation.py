@@ -9,26 +9,37 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from attnseg.config.base import Section
+from attnseg.config.component import ComponentError, having, importing
 from attnseg.config.environment import Composed, value_at, with_value
 from attnseg.errors import ConfigError
 
 SectionT = TypeVar("SectionT", bound=Section)
 
 
-def validate(config: Mapping[str, Any], schema: type[SectionT]) -> SectionT:
+def validate(
+    config: Mapping[str, Any], schema: type[SectionT], *, imports: bool = False
+) -> SectionT:
     """Check a composed config (plain containers) against its schema.
+
+    Args:
+        config: as it was composed or read.
+        schema: of the command.
+        imports: whether a class that it names may be imported where its source text does not tell
+            its arguments. Only what the person at the keyboard names may.
 
     Raises:
         ConfigError: lists every wrong key and value at once, each with its dotted path and,
             for a mistyped key, the nearest right one.
     """
     try:
-        section = schema.model_validate(dict(config))
+        with importing(imports):
+            section = schema.model_validate(dict(config))
     except ValidationError as error:
         if (less := _without_interpolations(error, config)) is not config:
             known = config.interpolations if isinstance(config, Composed) else {}
-            return validate(Composed(less, known), schema)
-        raise _wrong([_explain(dict(item), config, schema) for item in error.errors()]) from None
+            return validate(Composed(less, known), schema, imports=imports)
+        items = [dict(item) for item in error.errors()]
+        raise _wrong([line for item in items for line in _lines(item, config, schema)]) from None
     if lines := list(_truths_as_numbers(config, section.model_dump(), ())):
         raise _wrong(lines)
     if isinstance(config, Composed) and config.interpolations:
@@ -70,15 +81,52 @@ def _truths_as_numbers(given: Any, read: Any, path: tuple[str, ...]) -> Iterator
         yield f"{'.'.join(path)}: must be a number (got {str(given).lower()})"
 
 
-def _explain(error: dict[str, Any], config: Mapping[str, Any], schema: type[Section]) -> str:
-    """One pydantic error as one line in the user's words."""
+def _lines(
+    error: dict[str, Any],
+    config: Mapping[str, Any],
+    schema: type[Section],
+    above: Sequence[str] = (),
+) -> Iterator[str]:
+    """One error as a line; one of a component as a line for each thing wrong in it."""
+    cause = error.get("ctx", {}).get("error")
+    if not isinstance(cause, ComponentError):
+        yield _explain(error, config, schema, above)
+        return
+    at = [*above, *_user_path(error["loc"], config, missing=False)]
+    for item in cause.errors:
+        key = ".".join(str(part) for part in item["loc"])
+        others = having(cause.kind, key) if item["type"] == "extra_forbidden" else []
+        if others:
+            path = ".".join(at)
+            yield (
+                f"{path}.{key}: no such key with {path}={cause.name} "
+                f"({', '.join(others)} {'have' if len(others) > 1 else 'has'} it)"
+            )
+            continue
+        yield from _lines(item, cause.config, cause.schema, at)
+
+
+def _explain(
+    error: dict[str, Any],
+    config: Mapping[str, Any],
+    schema: type[Section],
+    above: Sequence[str] = (),
+) -> str:
+    """One pydantic error as one line in the user's words.
+
+    Args:
+        error: of pydantic.
+        config: what was given.
+        schema: what was wanted.
+        above: where in the whole configuration that is.
+    """
     kind = error["type"]
     path = _user_path(error["loc"], config, missing=kind == "missing")
-    dotted = ".".join(path)
+    dotted = ".".join([*above, *path])
     if kind == "extra_forbidden":
         known = _known_keys(path[:-1], schema)
         close = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"; did you mean '{'.'.join([*path[:-1], close[0]])}'?" if close else ""
+        hint = f"; did you mean '{'.'.join([*above, *path[:-1], close[0]])}'?" if close else ""
         if path[-1] in known:  # a key of another option of the group
             hint = _beside(path[:-1], config)
         hint = hint or (f"; known keys here: {', '.join(sorted(known))}" if known else "")

@@ -22,7 +22,7 @@ from attnseg.loggers.media import (
 from attnseg.loggers.snapshot import code_folder
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import Row, read_ledger
-from attnseg.schedules import Schedule
+from attnseg.schedules.phases import Schedule
 
 
 class Sender:

@@ -18,42 +18,45 @@ and `adaptive.end_epoch(mean_terms)` after an epoch's last step.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from attnseg.config import (
-    AdaptiveConfig,
-    DwaConfig,
-    GradNormConfig,
-    UncertaintyConfig,
-    WeightName,
-)
+from attnseg.component import Doc, Gt, NonNegative
 from attnseg.processes import mean_over_ranks
-from attnseg.schedules import WEIGHT_NAMES
 
-Base = Mapping[WeightName, float]
+GROUPS = ("segmentation", "attention", "alignment")
+Base = Mapping[str, float]
 
 
 class AdaptiveWeights(nn.Module, ABC):
-    """What the methods share. State has one entry a group, in the order of `WEIGHT_NAMES`."""
+    """What the methods share. State has one entry a group, in the order of `names`.
+
+    Args:
+        names: of the groups of terms.
+    """
 
     needs_gradients = False
     """Whether `step` does anything, and so needs to be given the shared parameters."""
 
-    def multipliers(self, base: Base) -> dict[WeightName, Tensor]:
+    def __init__(self, names: Sequence[str] = GROUPS) -> None:
+        super().__init__()
+        self.names = tuple(names)
+
+    def multipliers(self, base: Base) -> dict[str, Tensor]:
         """Scalar multiplier of every group; 1 where the base weight is 0."""
-        active = _active(base)
+        active = self._active(base)
         learned = self._multipliers(active)
-        result = dict.fromkeys(WEIGHT_NAMES, learned.new_ones(()))
-        result |= {WEIGHT_NAMES[i]: value for i, value in zip(active, learned, strict=True)}
+        result = dict.fromkeys(self.names, learned.new_ones(()))
+        result |= {self.names[i]: value for i, value in zip(active, learned, strict=True)}
         return result
 
-    def weights(self, base: Base) -> dict[WeightName, float | Tensor]:
+    def weights(self, base: Base) -> dict[str, float | Tensor]:
         """Base weight x multiplier, for `CombinedLoss`; a plain 0 for an inactive group."""
         multipliers = self.multipliers(base)
-        return {n: base[n] * multipliers[n] if base[n] > 0 else 0.0 for n in WEIGHT_NAMES}
+        return {n: base[n] * multipliers[n] if base[n] > 0 else 0.0 for n in self.names}
 
     def regulariser(self, base: Base) -> Tensor:
         """Scalar to add to the total; 0 unless the method has one."""
@@ -70,6 +73,9 @@ class AdaptiveWeights(nn.Module, ABC):
 
     def end_epoch(self, mean_terms: Mapping[str, float]) -> None:
         """Learn from an epoch's mean of every group's term; every process has to call it."""
+
+    def _active(self, base: Base) -> list[int]:
+        return [index for index, name in enumerate(self.names) if base[name] > 0]
 
     @abstractmethod
     def _multipliers(self, active: list[int]) -> Tensor:
@@ -88,15 +94,17 @@ class UncertaintyWeights(AdaptiveWeights):
 
     BOUND = 4.0  # multipliers stay between exp(-4) = 0.018 and exp(4) = 55
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.log_variance = nn.Parameter(torch.zeros(len(WEIGHT_NAMES)))
+    name = "uncertainty"
+
+    def __init__(self, names: Sequence[str] = GROUPS) -> None:
+        super().__init__(names)
+        self.log_variance = nn.Parameter(torch.zeros(len(self.names)))
 
     def regulariser(self, base: Base) -> Tensor:
         """sum_i b_i s_i / 2 over the active groups."""
         bounded = self._bounded().unbind()
         return torch.stack(
-            [base[name] * s / 2 for name, s in zip(WEIGHT_NAMES, bounded, strict=True)]
+            [base[name] * s / 2 for name, s in zip(self.names, bounded, strict=True)]
         ).sum()
 
     def _multipliers(self, active: list[int]) -> Tensor:
@@ -117,16 +125,23 @@ class DwaWeights(AdaptiveWeights):
     last: Tensor
     last_but_one: Tensor
 
-    def __init__(self, config: DwaConfig) -> None:
-        super().__init__()
-        self.temperature = config.temperature
-        unknown = torch.full((len(WEIGHT_NAMES),), torch.nan)
+    name = "dwa"
+
+    def __init__(
+        self,
+        names: Sequence[str] = GROUPS,
+        *,
+        temperature: Annotated[float, Gt(0.0), Doc("higher: more equal weights")] = 2.0,
+    ) -> None:
+        super().__init__(names)
+        self.temperature = temperature
+        unknown = torch.full((len(self.names),), torch.nan)
         self.register_buffer("last", unknown.clone())
         self.register_buffer("last_but_one", unknown.clone())
 
     def end_epoch(self, mean_terms: Mapping[str, float]) -> None:
         """Keep the epoch's mean of every group's term (a group without one starts anew)."""
-        means = [float(mean_terms.get(name, torch.nan)) for name in WEIGHT_NAMES]
+        means = [float(mean_terms.get(name, torch.nan)) for name in self.names]
         self.last_but_one.copy_(self.last)
         self.last.copy_(mean_over_ranks(self.last.new_tensor(means)))
 
@@ -153,16 +168,26 @@ class GradNormWeights(AdaptiveWeights):
     log_weights: Tensor
     initial: Tensor
 
-    def __init__(self, config: GradNormConfig) -> None:
-        super().__init__()
-        self.alpha, self.lr = config.alpha, config.lr
-        self.register_buffer("log_weights", torch.zeros(len(WEIGHT_NAMES)))
-        self.register_buffer("initial", torch.full((len(WEIGHT_NAMES),), torch.nan))
+    name = "gradnorm"
+
+    def __init__(
+        self,
+        names: Sequence[str] = GROUPS,
+        *,
+        alpha: Annotated[
+            NonNegative, Doc("restoring force: higher, slow learners gain more")
+        ] = 1.5,
+        lr: Annotated[float, Gt(0.0), Doc("rate of the weights' own descent")] = 0.025,
+    ) -> None:
+        super().__init__(names)
+        self.alpha, self.lr = alpha, lr
+        self.register_buffer("log_weights", torch.zeros(len(self.names)))
+        self.register_buffer("initial", torch.full((len(self.names),), torch.nan))
 
     def step(self, terms: Mapping[str, Tensor], base: Base, shared: Iterable[nn.Parameter]) -> None:
         """One descent step; none where a loss or gradient is not finite, or no gradient arrives."""
-        active, parameters = _active(base), [p for p in shared if p.requires_grad]
-        losses = [terms[WEIGHT_NAMES[i]] for i in active]
+        active, parameters = self._active(base), [p for p in shared if p.requires_grad]
+        losses = [terms[self.names[i]] for i in active]
         norms = [_gradient_norm(loss, parameters) for loss in losses]
         mean_losses = mean_over_ranks(torch.stack(losses).detach())
         measured = torch.stack([mean_losses, torch.stack(norms)]).to(self.log_weights)
@@ -189,22 +214,6 @@ class GradNormWeights(AdaptiveWeights):
 
     def _multipliers(self, active: list[int]) -> Tensor:
         return len(active) * torch.softmax(self.log_weights[active], dim=0)
-
-
-def build_adaptive(config: AdaptiveConfig | None) -> AdaptiveWeights | None:
-    """The method that `schedule.adaptive` names; none where it is null."""
-    match config:
-        case UncertaintyConfig():
-            return UncertaintyWeights()
-        case DwaConfig():
-            return DwaWeights(config)
-        case GradNormConfig():
-            return GradNormWeights(config)
-    return None
-
-
-def _active(base: Base) -> list[int]:
-    return [index for index, name in enumerate(WEIGHT_NAMES) if base[name] > 0]
 
 
 def _gradient_norm(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from attnseg.config import AlignmentLossConfig
+from attnseg.component import Doc
 from attnseg.losses.overlap import DiceLoss
 
 STD_FLOOR = 1e-4
@@ -22,20 +23,36 @@ class AlignmentLoss(nn.Module):
     too the model should attend to what it predicts.
 
     Args:
-        config: `kind` is pearson (1 - r, per case), dice (soft Dice loss with squared
-            denominators over the batch) or mse (mean over pixels); `detach` names the map that
-            is taken as given, so that only the other one moves.
+        kind: pearson (1 - r, per case), dice (soft Dice loss with squared denominators over the
+            batch) or mse (mean over pixels).
+        detach: the map that is taken as given, so that only the other one moves.
+
+    Example:
+        >>> AlignmentLoss(kind="mse")(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
+        tensor(0.2500)
     """
 
-    def __init__(self, config: AlignmentLossConfig) -> None:
+    name = "terms"
+
+    def __init__(
+        self,
+        *,
+        kind: Annotated[
+            Literal["pearson", "dice", "mse"], Doc("pearson is 1 - r per case")
+        ] = "pearson",
+        detach: Annotated[
+            Literal["none", "attention", "segmentation"],
+            Doc("that map is taken as given, only the other moves"),
+        ] = "none",
+    ) -> None:
         super().__init__()
-        self.detach = config.detach
+        self.detach = detach
         kinds: dict[str, nn.Module] = {
             "pearson": PearsonLoss(),
             "dice": DiceLoss(squared=True),
             "mse": nn.MSELoss(),
         }
-        self.term = kinds[config.kind]
+        self.term = kinds[kind]
 
     def forward(self, attention: Tensor, mask_logits: Tensor) -> Tensor:
         """Compare the two maps, in float32.

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor, nn
 
-from attnseg.config import AttentionLossConfig
+from attnseg.component import Doc, NonNegative
+from attnseg.errors import ConfigError
 from attnseg.losses.overlap import DiceLoss
 from attnseg.losses.segmentation import (
     BinaryCrossEntropy,
+    FocalAlpha,
+    FocalGamma,
     LossValue,
+    PosWeight,
     focal_loss,
     weighted_sum,
 )
@@ -21,20 +27,45 @@ class AttentionLoss(nn.Module):
     has a 1 in every image, also in one without a lesion, so it cannot be held against an empty
     mask; its logits can. Dice is on the map that fusion uses, for those who want that one moved.
 
-    Args:
-        config: weight of every term (a term of weight 0 is left out) and their parameters.
+    Weight 0 leaves a term out.
+
+    Raises:
+        ConfigError: every weight is 0.
+
+    Example:
+        >>> loss = AttentionLoss(dice=1.0)
+        >>> logits, mask = torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8)
+        >>> sorted(loss(logits, logits.sigmoid(), mask).parts)
+        ['bce', 'dice', 'focal']
     """
 
-    def __init__(self, config: AttentionLossConfig) -> None:
+    name = "terms"
+
+    def __init__(
+        self,
+        *,
+        bce: Annotated[NonNegative, Doc("weight of binary cross-entropy on the logits")] = 1.0,
+        focal: Annotated[NonNegative, Doc("weight of the focal term on the logits")] = 1.0,
+        dice: Annotated[
+            NonNegative, Doc("on the map that fusion uses; the other two are on its logits")
+        ] = 0.0,
+        bce_pos_weight: PosWeight = 1.0,
+        focal_gamma: FocalGamma = 2.0,
+        focal_alpha: FocalAlpha = 0.75,
+    ) -> None:
         super().__init__()
-        weights = {"bce": config.bce, "focal": config.focal, "dice": config.dice}
+        weights = {"bce": bce, "focal": focal, "dice": dice}
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
+        if not self.weights:
+            raise ConfigError(
+                "loss.attention: every term weighs 0; to train without supervision: schedule=none"
+            )
         self.on_logits = nn.ModuleDict()
-        if config.bce > 0:
-            self.on_logits["bce"] = BinaryCrossEntropy(config.bce_pos_weight)
-        if config.focal > 0:
-            self.on_logits["focal"] = focal_loss(config.focal_gamma, config.focal_alpha)
-        self.on_map = DiceLoss() if config.dice > 0 else None
+        if bce > 0:
+            self.on_logits["bce"] = BinaryCrossEntropy(bce_pos_weight)
+        if focal > 0:
+            self.on_logits["focal"] = focal_loss(focal_gamma, focal_alpha)
+        self.on_map = DiceLoss() if dice > 0 else None
 
     def forward(self, attention_logits: Tensor, attention: Tensor, mask: Tensor) -> LossValue:
         """Compare attention with the ground truth, in float32.

@@ -6,18 +6,24 @@ MONAI is imported where a focal loss is built: it brings Matplotlib, and takes a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from attnseg.config import SegmentationLossConfig
+from attnseg.component import Doc, Fraction, Ge, Gt, NonNegative
+from attnseg.errors import ConfigError
 from attnseg.hidden import without_mlflow
 from attnseg.losses.blob import BlobLoss
 from attnseg.losses.boundary import BoundaryLoss
 from attnseg.losses.overlap import DiceLoss, FocalTverskyLoss, TverskyLoss
 
-_TERMS = ("bce", "dice", "focal", "tversky", "focal_tversky", "blob", "boundary")
+PosWeight = Annotated[float, Gt(0.0), Doc("above 1: lesion pixels count more")]
+FocalGamma = Annotated[NonNegative, Doc("higher: easy pixels count less")]
+FocalAlpha = Annotated[
+    Fraction | None, Doc("share of lesion pixels in the focal term; null: 1 for every pixel")
+]
+
 _ON_LOGITS = ("bce", "focal")  # the others are of probabilities
 
 
@@ -60,26 +66,71 @@ def weighted_sum(parts: Mapping[str, Tensor], weights: Mapping[str, float]) -> L
 
 
 class SegmentationLoss(nn.Module):
-    """Weighted sum of the segmentation terms, computed in float32.
+    """Weighted sum of the segmentation terms, computed in float32; weight 0 leaves a term out.
 
-    Args:
-        config: weight of every term (a term of weight 0 is left out) and their parameters.
+    Raises:
+        ConfigError: every weight is 0, or Tversky counts no error.
+
+    Example:
+        >>> loss = SegmentationLoss(focal=0.0)
+        >>> logits, mask = torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8)
+        >>> sorted(loss(logits, mask).parts)
+        ['bce', 'dice']
     """
 
-    def __init__(self, config: SegmentationLossConfig) -> None:
+    name = "terms"
+
+    def __init__(
+        self,
+        *,
+        bce: Annotated[NonNegative, Doc("weight of binary cross-entropy")] = 1.0,
+        dice: Annotated[
+            NonNegative, Doc("over the batch, so that cases without a lesion do not dominate")
+        ] = 1.0,
+        focal: Annotated[NonNegative, Doc("weight of the focal term")] = 1.0,
+        tversky: Annotated[NonNegative, Doc("weight of Tversky's overlap")] = 0.0,
+        focal_tversky: Annotated[NonNegative, Doc("weight of its focal form")] = 0.0,
+        blob: Annotated[
+            NonNegative,
+            Doc("an overlap of every lesion alone, so that small ones count like large ones"),
+        ] = 0.0,
+        boundary: Annotated[
+            NonNegative,
+            Doc("a wrong pixel costs its distance to the outline, in image diagonals"),
+        ] = 0.0,
+        bce_pos_weight: PosWeight = 1.0,
+        focal_gamma: FocalGamma = 2.0,
+        focal_alpha: FocalAlpha = 0.75,
+        tversky_alpha: Annotated[Fraction, Doc("price of a false-positive pixel")] = 0.3,
+        tversky_beta: Annotated[Fraction, Doc("price of a false-negative pixel")] = 0.7,
+        tversky_gamma: Annotated[
+            float, Ge(1.0), Doc("focal_tversky: (1 - index)^(1 / gamma)")
+        ] = 1.33,
+        blob_kind: Annotated[
+            Literal["dice", "tversky"], Doc("the overlap of each lesion")
+        ] = "dice",
+    ) -> None:
         super().__init__()
-        alpha, beta = config.tversky_alpha, config.tversky_beta
-        self.weights = {name: getattr(config, name) for name in _TERMS if getattr(config, name)}
-        terms: dict[str, Callable[[], nn.Module]] = {
-            "bce": lambda: BinaryCrossEntropy(config.bce_pos_weight),
-            "dice": DiceLoss,
-            "focal": lambda: focal_loss(config.focal_gamma, config.focal_alpha),
-            "tversky": lambda: TverskyLoss(alpha, beta),
-            "focal_tversky": lambda: FocalTverskyLoss(alpha, beta, config.tversky_gamma),
-            "blob": lambda: BlobLoss(config.blob_kind, alpha, beta),
-            "boundary": BoundaryLoss,
+        if tversky_alpha + tversky_beta == 0:
+            raise ConfigError(
+                "loss.segmentation: tversky_alpha and tversky_beta are both 0: no error would count"
+            )
+        alpha, beta = tversky_alpha, tversky_beta
+        terms: dict[str, tuple[float, Callable[[], nn.Module]]] = {
+            "bce": (bce, lambda: BinaryCrossEntropy(bce_pos_weight)),
+            "dice": (dice, DiceLoss),
+            "focal": (focal, lambda: focal_loss(focal_gamma, focal_alpha)),
+            "tversky": (tversky, lambda: TverskyLoss(alpha, beta)),
+            "focal_tversky": (focal_tversky, lambda: FocalTverskyLoss(alpha, beta, tversky_gamma)),
+            "blob": (blob, lambda: BlobLoss(blob_kind, alpha, beta)),
+            "boundary": (boundary, BoundaryLoss),
         }
-        self.terms = nn.ModuleDict({name: terms[name]() for name in self.weights})
+        self.weights = {name: weight for name, (weight, _) in terms.items() if weight > 0}
+        if not self.weights:
+            raise ConfigError(
+                "loss.segmentation: every term weighs 0: nothing would teach the segmentation"
+            )
+        self.terms = nn.ModuleDict({name: terms[name][1]() for name in self.weights})
 
     def forward(self, mask_logits: Tensor, mask: Tensor) -> LossValue:
         """Compare predicted logits with the ground truth.

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attnseg.component import Norm
 from attnseg.processes import place
-
-Norm = Literal["group", "batch", "instance"]
 
 PRIOR_LOGIT = -4.0
 """Bias of a new map's last layer: 1.8 % foreground, so that the first steps are not spent on

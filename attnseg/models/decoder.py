@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from attnseg.component import Norm
 from attnseg.models.blocks import (
     ChannelDropout,
     ConvNormAct,
-    Norm,
     SubPixelHead,
     prior_conv,
     upsample,

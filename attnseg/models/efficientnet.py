@@ -7,12 +7,13 @@ torch; the layers are named after their part, `weights.read_efficientnet_weights
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from attnseg.config import EfficientNetName
 from attnseg.models.weights import read_efficientnet_weights
+
+EfficientNetName = Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
 
 _STEM = 32
 

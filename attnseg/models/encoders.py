@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from attnseg.config import EfficientNetName, EncoderConfig
-from attnseg.models.blocks import ConvNormAct, Norm, ResidualBlock
-from attnseg.models.efficientnet import EfficientNetLite
-from attnseg.models.resnet import ResNet
+from attnseg.component import Doc, Len, Norm, Positive
+from attnseg.models.blocks import ConvNormAct, ResidualBlock
+from attnseg.models.efficientnet import EfficientNetLite, EfficientNetName
+from attnseg.models.resnet import ResNet, ResNetName
+
+Channels = Annotated[list[Positive], Len(2, 5), Doc("at strides 2, 4, 8, 16, 32")]
+Weights = Annotated[
+    str | None, Doc("a local state dict (.pt .pth .safetensors): torchvision, TorchXRayVision")
+]
+DecoderNorm = Annotated[Norm, Doc("of the decoder; the encoder's own is batch norm")]
+EfficientNetWeights = Annotated[str | None, Doc("imagenet, or a local state dict")]
 
 
 class Encoder(nn.Module):
@@ -18,9 +25,11 @@ class Encoder(nn.Module):
 
     Attributes:
         channels: how many each level has.
+        norm: what a decoder on top of it should normalise with.
     """
 
     channels: tuple[int, ...]
+    norm: Norm = "group"
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Level i is (B, channels[i], H / 2^(i + 1), W / 2^(i + 1))."""
@@ -36,9 +45,18 @@ class LightEncoder(Encoder):
     refines with residual blocks; the deepest (stride 32) sees the whole chest.
     """
 
-    def __init__(self, channels: Sequence[int], blocks: int = 1, norm: Norm = "group") -> None:
+    name = "light"
+
+    def __init__(
+        self,
+        *,
+        channels: Channels = [8, 32, 64, 96, 128],  # noqa: B006 - read, never written
+        blocks: Annotated[Positive, Doc("residual blocks a level")] = 1,
+        norm: Annotated[Norm, Doc("group: the same on one process and on many")] = "group",
+    ) -> None:
         super().__init__()
         self.channels = tuple(channels)
+        self.norm = norm
         self.levels = nn.ModuleList()
         inputs = 1
         for outputs in channels:
@@ -62,17 +80,11 @@ class LightEncoder(Encoder):
 
 
 class ResNetEncoder(Encoder):
-    """ResNet-18 or -50; with `weights`, the Nodule map is one more channel of the deepest level.
+    """ResNet; with `weights`, the Nodule map is one more channel of the deepest level."""
 
-    Args:
-        config: `name` resnet18 or resnet50, and `weights`.
-        load_weights: False reads no file, see `ResNet`.
-    """
-
-    def __init__(self, config: EncoderConfig, *, load_weights: bool = True) -> None:
+    def __init__(self, depth: ResNetName, weights: str | None, *, load_weights: bool) -> None:
         super().__init__()
-        assert config.name in ("resnet18", "resnet50")
-        self.resnet = ResNet(config.name, config.weights, load_weights=load_weights)
+        self.resnet = ResNet(depth, weights, load_weights=load_weights)
         *finer, deepest = self.resnet.channels
         self.channels = (*finer, deepest + int(self.resnet.has_nodule_row))
 
@@ -84,14 +96,33 @@ class ResNetEncoder(Encoder):
         return [*finer, deepest]
 
 
+class ResNet18Encoder(ResNetEncoder):
+    """ResNet-18, see `ResNetEncoder`."""
+
+    name = "resnet18"
+
+    def __init__(self, *, weights: Weights = None, load_weights: bool = True) -> None:
+        super().__init__("resnet18", weights, load_weights=load_weights)
+
+
+class ResNet50Encoder(ResNetEncoder):
+    """ResNet-50, see `ResNetEncoder`."""
+
+    name = "resnet50"
+
+    def __init__(self, *, weights: Weights = None, load_weights: bool = True) -> None:
+        super().__init__("resnet50", weights, load_weights=load_weights)
+
+
 class EfficientNetEncoder(Encoder):
     """EfficientNet-Lite to stride 16; see `EfficientNetLite` for the arguments."""
 
     def __init__(
-        self, name: EfficientNetName, weights: str | None, *, load_weights: bool = True
+        self, size: EfficientNetName, weights: str | None, norm: Norm, *, load_weights: bool
     ) -> None:
         super().__init__()
-        self.network = EfficientNetLite(name, weights, load_weights=load_weights)
+        self.norm = norm
+        self.network = EfficientNetLite(size, weights, load_weights=load_weights)
         self.channels = self.network.channels
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -100,14 +131,46 @@ class EfficientNetEncoder(Encoder):
         return features
 
 
-def build_encoder(config: EncoderConfig, *, load_weights: bool = True) -> Encoder:
-    """The encoder that the config names.
+class EfficientNetLite0Encoder(EfficientNetEncoder):
+    """EfficientNet-Lite0, see `EfficientNetEncoder`."""
 
-    Raises:
-        CheckpointError: `weights` cannot be loaded.
-    """
-    if config.name == "light":
-        return LightEncoder(config.channels, config.blocks, config.norm)
-    if config.name == "resnet18" or config.name == "resnet50":
-        return ResNetEncoder(config, load_weights=load_weights)
-    return EfficientNetEncoder(config.name, config.weights, load_weights=load_weights)
+    name = "efficientnet_lite0"
+
+    def __init__(
+        self,
+        *,
+        weights: EfficientNetWeights = None,
+        norm: DecoderNorm = "group",
+        load_weights: bool = True,
+    ) -> None:
+        super().__init__("efficientnet_lite0", weights, norm, load_weights=load_weights)
+
+
+class EfficientNetLite1Encoder(EfficientNetEncoder):
+    """EfficientNet-Lite1, see `EfficientNetEncoder`."""
+
+    name = "efficientnet_lite1"
+
+    def __init__(
+        self,
+        *,
+        weights: EfficientNetWeights = None,
+        norm: DecoderNorm = "group",
+        load_weights: bool = True,
+    ) -> None:
+        super().__init__("efficientnet_lite1", weights, norm, load_weights=load_weights)
+
+
+class EfficientNetLite2Encoder(EfficientNetEncoder):
+    """EfficientNet-Lite2, see `EfficientNetEncoder`."""
+
+    name = "efficientnet_lite2"
+
+    def __init__(
+        self,
+        *,
+        weights: EfficientNetWeights = None,
+        norm: DecoderNorm = "group",
+        load_weights: bool = True,
+    ) -> None:
+        super().__init__("efficientnet_lite2", weights, norm, load_weights=load_weights)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnseg.config import FusionConfig
+from attnseg.component import Doc
 
 
 class AttentionFusion(nn.Module):
@@ -18,18 +19,27 @@ class AttentionFusion(nn.Module):
     the original's bilinear sampling) would all but erase a nodule of 19 px at stride 32.
 
     Args:
-        config: alpha at the start, and whether training may change it.
         levels: how many scales.
+        alpha: where every scale's starts.
+        learned: whether training may change it.
     """
 
-    def __init__(self, config: FusionConfig, levels: int) -> None:
+    name = "multiplicative"
+
+    def __init__(
+        self,
+        levels: int,
+        *,
+        alpha: Annotated[float, Doc("where it starts, at every scale")] = 1.0,
+        learned: Annotated[bool, Doc("one alpha a scale; false: stays as above")] = True,
+    ) -> None:
         super().__init__()
-        alpha = torch.full((levels,), float(config.alpha))
+        start = torch.full((levels,), float(alpha))
         self.alpha: Tensor
-        if config.learned:
-            self.alpha = nn.Parameter(alpha)
+        if learned:
+            self.alpha = nn.Parameter(start)
         else:
-            self.register_buffer("alpha", alpha, persistent=False)
+            self.register_buffer("alpha", start, persistent=False)
 
     def forward(self, features: Sequence[Tensor], attention: Tensor) -> list[Tensor]:
         """Modulate a pyramid.

@@ -6,12 +6,12 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from attnseg.config import MonaiModelConfig
+from attnseg.component import Doc
 from attnseg.errors import ConfigError
 from attnseg.hidden import without_mlflow
 from attnseg.models.output import DualPathwayOutput, Group, SegmentationModel, check_input
@@ -30,7 +30,8 @@ class MonaiControl(SegmentationModel):
     that group has the base learning rate.
 
     Args:
-        config: `network` as `{_target_: package.module.Class, **arguments}`, and `inputs`.
+        network: `{_target_: package.module.Class, **arguments}`.
+        inputs: which images it sees.
         load_weights: False makes the network without initial weights that its arguments name,
             and downloads none.
 
@@ -42,11 +43,19 @@ class MonaiControl(SegmentationModel):
     group_of_child: ClassVar[dict[str, Group]] = {"network": "head"}
     has_attention = False
 
-    def __init__(self, config: MonaiModelConfig, *, load_weights: bool = True) -> None:
+    name = "monai"
+
+    def __init__(
+        self,
+        *,
+        network: Annotated[dict[str, Any], Doc("_target_: its class; beside it, arguments")],
+        inputs: Annotated[Literal["xray", "drr", "both"], Doc("which images it sees")] = "xray",
+        load_weights: bool = True,
+    ) -> None:
         super().__init__()
-        self.inputs = config.inputs
-        self.network = instantiate(config.network, load_weights=load_weights)
-        self._probe(config)
+        self.inputs = inputs
+        self.network = instantiate(network, load_weights=load_weights)
+        self._probe(network)
 
     def forward(self, xray: Tensor, drr: Tensor) -> DualPathwayOutput:
         """Segment a batch; (B, 1, H, W), height and width multiples of 32."""
@@ -60,11 +69,11 @@ class MonaiControl(SegmentationModel):
             return torch.cat([xray, drr], dim=1)
         return xray if self.inputs == "xray" else drr
 
-    def _probe(self, config: MonaiModelConfig) -> None:
+    def _probe(self, network: Mapping[str, Any]) -> None:
         """Run a tiny image through, so that a wrong shape is told before training starts."""
-        size = _fixed_size(config.network)
+        size = _fixed_size(network)
         image = torch.zeros(1, 1, *size)
-        target = config.network["_target_"]
+        target = network["_target_"]
         training = self.network.training
         self.network.eval()  # neither dropout's random numbers nor batch statistics are touched
         try:

@@ -14,15 +14,17 @@ Batch norm and dropout are the original's. Two things are decided here:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attnseg.config import AttentionConfig, OriginalModelConfig
-from attnseg.errors import CheckpointError
-from attnseg.models.attention import normalised_softmax
+from attnseg.component import Doc, attribute, provide
+from attnseg.errors import CheckpointError, ConfigError
+from attnseg.models.attention.base import Attention, normalised_softmax
+from attnseg.models.attention.none import NoAttention
 from attnseg.models.blocks import ChannelDropout, ConvNormAct, ResidualBlock, upsample
 from attnseg.models.output import DualPathwayOutput, Group, SegmentationModel, check_input
 from attnseg.models.resnet import ResNet
@@ -33,14 +35,13 @@ def conv_norm_act(inputs: int, outputs: int, kernel: int) -> ConvNormAct:
     return ConvNormAct(inputs, outputs, kernel, norm="batch")
 
 
-def _drr_stack(config: AttentionConfig) -> nn.Sequential:
+def _drr_stack(hidden: int, dropout: float) -> nn.Sequential:
     """The DRR's convolutions, with the original's 32 and 16 channels at the default width."""
-    hidden = config.hidden_channels
     return nn.Sequential(
         conv_norm_act(1, hidden, 7),
-        ChannelDropout(config.dropout),
+        ChannelDropout(dropout),
         conv_norm_act(hidden, hidden // 2, 5),
-        ChannelDropout(config.dropout),
+        ChannelDropout(dropout),
         nn.Conv2d(hidden // 2, 1, 3, padding=1),
     )
 
@@ -56,10 +57,12 @@ class OriginalAttention(nn.Module, ABC):
 class OriginalDrrAttention(OriginalAttention):
     """DRR alone, at full size, spatial softmax over the pixels normalised to [0, 1]."""
 
-    def __init__(self, config: AttentionConfig) -> None:
+    def __init__(
+        self, *, hidden_channels: int = 32, temperature: float = 0.5, dropout: float = 0.1
+    ) -> None:
         super().__init__()
-        self.stack = _drr_stack(config)
-        self.temperature = config.temperature
+        self.stack = _drr_stack(hidden_channels, dropout)
+        self.temperature = temperature
 
     def forward(self, drr: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """The X-ray's features are not looked at."""
@@ -70,15 +73,12 @@ class OriginalDrrAttention(OriginalAttention):
 class OriginalSupervisedAttention(OriginalAttention):
     """DRR alone, at full size: 7x7 convolution, residual blocks, 3x3, 1x1, sigmoid."""
 
-    def __init__(self, config: AttentionConfig) -> None:
+    def __init__(self, *, hidden_channels: int = 32, blocks: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
-        hidden = config.hidden_channels
+        hidden = hidden_channels
         self.stack = nn.Sequential(
             conv_norm_act(1, hidden, 7),
-            *(
-                ResidualBlock(hidden, norm="batch", dropout=config.dropout)
-                for _ in range(config.blocks)
-            ),
+            *(ResidualBlock(hidden, norm="batch", dropout=dropout) for _ in range(blocks)),
             conv_norm_act(hidden, hidden // 2, 3),
             nn.Conv2d(hidden // 2, 1, 1),
         )
@@ -96,17 +96,27 @@ class OriginalAnatomicalAttention(OriginalAttention):
     features alone take 4 GiB, and their gradient as much again.
 
     Args:
-        config: hidden channels, dropout, temperature.
         channels: of the X-ray features.
         lift: how many times the features are smaller than the image.
+        hidden_channels: feature maps inside.
+        temperature: small is sharp.
+        dropout: of whole feature maps.
     """
 
-    def __init__(self, config: AttentionConfig, channels: int = 2048, lift: int = 32) -> None:
+    def __init__(
+        self,
+        channels: int = 2048,
+        lift: int = 32,
+        *,
+        hidden_channels: int = 32,
+        temperature: float = 0.5,
+        dropout: float = 0.1,
+    ) -> None:
         super().__init__()
-        hidden = config.hidden_channels
+        hidden = hidden_channels
         self.lift = lift
-        self.temperature = config.temperature
-        self.drr_stack = _drr_stack(config)
+        self.temperature = temperature
+        self.drr_stack = _drr_stack(hidden, dropout)
         self.xray_stack = nn.Sequential(
             conv_norm_act(channels, hidden, 3),
             conv_norm_act(hidden, hidden // 2, 3),
@@ -152,13 +162,18 @@ class OriginalModel(SegmentationModel):
     29.6 M parameters with `attention=drr` and no weights.
 
     Args:
-        config: alpha, TorchXRayVision weights, and whether the early stages stay as loaded.
-        attention: the mechanism; each name stands for the original's own version of it.
+        attention: makes the mechanism; each of ours stands for the original's own version of it.
+        weights: a local TorchXRayVision state dict.
+        alpha: how much attention adds to the features.
+        freeze_early: train only the encoder's last stage, as the original did.
         load_weights: False reads no file (a checkpoint will fill the network).
 
     Raises:
         CheckpointError: the weights cannot be loaded or have no Nodule row.
+        ConfigError: the original has no version of that attention.
     """
+
+    name = "original"
 
     group_of_child: ClassVar[dict[str, Group]] = {
         "encoder": "backbone",
@@ -170,14 +185,22 @@ class OriginalModel(SegmentationModel):
     }
 
     def __init__(
-        self, config: OriginalModelConfig, attention: AttentionConfig, *, load_weights: bool = True
+        self,
+        attention: Callable[..., Attention] = NoAttention,
+        *,
+        weights: Annotated[str | None, Doc("a local TorchXRayVision state dict")] = None,
+        alpha: Annotated[float, Doc("features x (1 + alpha x attention)")] = 0.3,
+        freeze_early: Annotated[
+            bool, Doc("train only the encoder's last stage, as the original did")
+        ] = False,
+        load_weights: bool = True,
     ) -> None:
         super().__init__()
-        self.alpha = config.alpha
-        self.encoder = ResNet("resnet50", config.weights, load_weights=load_weights)
-        if config.weights is not None and load_weights and not self.encoder.loaded_nodule_row:
+        self.alpha = alpha
+        self.encoder = ResNet("resnet50", weights, load_weights=load_weights)
+        if weights is not None and load_weights and not self.encoder.loaded_nodule_row:
             raise CheckpointError(
-                f"model.weights: {config.weights} has no TorchXRayVision classifier with a Nodule "
+                f"model.weights: {weights} has no TorchXRayVision classifier with a Nodule "
                 "row, which model=original is built on; for torchvision weights use "
                 "model=dual_pathway model.encoder.name=resnet50"
             )
@@ -201,7 +224,7 @@ class OriginalModel(SegmentationModel):
             conv_norm_act(16, 8, 3),
             nn.Conv2d(8, 1, 1),
         )
-        if config.freeze_early:
+        if freeze_early:
             self._freeze_early()
 
     def forward(self, xray: Tensor, drr: Tensor) -> DualPathwayOutput:
@@ -239,11 +262,22 @@ class _Upsample(nn.Module):
         return upsample(x, self.factor)
 
 
-def _build_attention(config: AttentionConfig, channels: int) -> OriginalAttention | None:
-    if config.name == "drr":
-        return OriginalDrrAttention(config)
-    if config.name == "supervised":
-        return OriginalSupervisedAttention(config)
-    if config.name == "anatomical":
-        return OriginalAnatomicalAttention(config, channels)
-    return None
+_VERSIONS: dict[str, type[OriginalAttention]] = {
+    "drr": OriginalDrrAttention,
+    "supervised": OriginalSupervisedAttention,
+    "anatomical": OriginalAnatomicalAttention,
+}
+
+
+def _build_attention(make: Callable[..., Any], channels: int) -> OriginalAttention | None:
+    """The original's own version of a mechanism, without stride and learned temperature."""
+    name = attribute(make, "name", None)
+    if name == NoAttention.name:
+        return None
+    if name not in _VERSIONS:
+        raise ConfigError(
+            "model=original has its own versions of the attentions drr, supervised and anatomical, "
+            "and takes no other; choose model=dual_pathway"
+        )
+    given = getattr(make, "keywords", {})
+    return provide(_VERSIONS[name], channels=channels, **given)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+from attnseg.errors import ConfigError
 
 Group = Literal["backbone", "attention", "head"]
 
@@ -80,6 +83,54 @@ class SegmentationModel(nn.Module, ABC):
             if name not in self.never_trained:
                 groups[self.group_of_child[name.split(".", 1)[0]]].append(parameter)
         return groups
+
+
+class ForeignModel(SegmentationModel):
+    """Anybody's network under the contract.
+
+    Args:
+        network: (xray, drr) -> `DualPathwayOutput`, or mask logits alone. It may have
+            `has_attention`, `never_trained` and `parameter_groups()`; without the last, all of it
+            is in the group backbone.
+
+    Raises:
+        ConfigError: it is no torch module.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(network, nn.Module):
+            raise ConfigError(f"model._target_: {type(network).__name__} is no torch module")
+        self.network = network
+        self.has_attention = bool(getattr(network, "has_attention", False))
+        self.never_trained = frozenset(getattr(network, "never_trained", ()))
+
+    def forward(self, xray: Tensor, drr: Tensor) -> AnyOutput:
+        """Segment a batch; (B, 1, H, W), height and width multiples of 32."""
+        check_input(xray, drr)
+        output: Any = self.network(xray, drr)
+        if isinstance(output, Tensor):
+            zeros = torch.zeros_like(output, dtype=torch.float32)
+            output = DualPathwayOutput(output.float(), zeros, zeros)
+        if not isinstance(output, (DualPathwayOutput, DeeplySupervisedOutput)):
+            raise ConfigError(
+                f"model._target_: {type(self.network).__name__} must give a DualPathwayOutput or "
+                f"mask logits, gave {type(output).__name__}"
+            )
+        if output.mask_logits.shape != xray.shape:
+            raise ConfigError(
+                f"model._target_: {type(self.network).__name__} turns {tuple(xray.shape)} into "
+                f"{tuple(output.mask_logits.shape)}; mask logits are of the image's size"
+            )
+        return output
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The network's own, or all of it as backbone."""
+        groups: dict[str, list[nn.Parameter]] = {"backbone": [], "attention": [], "head": []}
+        own: Any = getattr(self.network, "parameter_groups", None)
+        if own is not None:
+            return groups | dict(own())
+        return groups | {"backbone": list(self.network.parameters())}
 
 
 def check_input(xray: Tensor, drr: Tensor, stride: int = STRIDE) -> None:

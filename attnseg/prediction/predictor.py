@@ -237,7 +237,7 @@ def trained_model(checkpoint: LoadedCheckpoint) -> SegmentationModel:
     Raises:
         CheckpointError: weights of another model than the configuration names.
     """
-    from attnseg.models import build_model
+    from attnseg.build import build_model
 
     model = build_model(checkpoint.config.model, checkpoint.config.attention, load_weights=False)
     checkpoint.load_into(model)

@@ -63,7 +63,7 @@ from attnseg.runs.resume import (
 from attnseg.runs.slurm import requeue_if_asked
 from attnseg.runs.states import has_nothing_left, read_state
 from attnseg.runs.trainer import build_trainer
-from attnseg.schedules import Schedule
+from attnseg.schedules.phases import Schedule
 from attnseg.trust import note_on_network
 
 _AGAINST_DIVERGENCE = (

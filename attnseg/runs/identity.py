@@ -15,6 +15,7 @@ from typing import Any
 
 from attnseg.config import TrainConfig
 from attnseg.credentials import redacted_tree
+from attnseg.runs.former import in_former_keys
 
 # Where a run computes, shows and stores things does not define it; everything else does.
 _FREE: dict[str, tuple[str, ...] | None] = {
@@ -79,7 +80,9 @@ def defining_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = redacted_tree(without_free(plain))  # a new password is no new run
     if not kept:
         return kept  # of a job that never wrote any
-    return _with_later_keys(kept, lambda section, key, value: {key: value, **section})
+    return _with_later_keys(
+        in_former_keys(kept), lambda section, key, value: {key: value, **section}
+    )
 
 
 def is_free(place: Sequence[str | int]) -> bool:

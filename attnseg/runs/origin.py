@@ -43,7 +43,7 @@ from attnseg.runs.resume import (
     position,
     training_checkpoint,
 )
-from attnseg.schedules import Schedule
+from attnseg.schedules.phases import Schedule
 from attnseg.trust import trust_of
 
 _CONTINUED = ("model", "attention", "optim.betas", "optim.weight_decay", "schedule.adaptive")

@@ -60,7 +60,7 @@ def thawed(plain: Mapping[str, Any]) -> TrainConfig:
 
     found = interpolations_in(plain)
     if not found and "${" not in str(plain):
-        return validate(plain, TrainConfig)
+        return validate(plain, TrainConfig, imports=True)
     try:
         resolved = OmegaConf.to_container(OmegaConf.create(dict(plain)), resolve=True)
     except OmegaConfBaseException as error:
@@ -68,7 +68,9 @@ def thawed(plain: Mapping[str, Any]) -> TrainConfig:
         raise ConfigError(f"{first}; this process was started without it") from None
     assert isinstance(resolved, dict)
     kept = {place: text for place, text in found.items() if _HELD not in text}
-    return validate(Composed({str(k): v for k, v in resolved.items()}, kept), TrainConfig)
+    return validate(
+        Composed({str(k): v for k, v in resolved.items()}, kept), TrainConfig, imports=True
+    )
 
 
 def _with_interpolations(config: TrainConfig) -> dict[str, Any]:

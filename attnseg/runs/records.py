@@ -117,7 +117,7 @@ def read_record(path: Path) -> RunRecord:
 def total_epochs(config: Mapping[str, Any]) -> int | None:
     """How many epochs a configuration's schedule has; None where it is not one."""
     from attnseg.config import ScheduleConfig, validate
-    from attnseg.schedules import Schedule
+    from attnseg.schedules.phases import Schedule
 
     section = config.get("schedule")
     try:

@@ -25,7 +25,7 @@ from attnseg.loggers import build_loggers
 from attnseg.runs.checkpoints import AtomicCheckpointIO
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.group import group
-from attnseg.schedules import Schedule
+from attnseg.schedules.phases import Schedule
 
 _NOT_LIGHTNINGS = {
     "max_epochs",

@@ -11,7 +11,7 @@ from attnseg.callbacks.early_stopping import PhaseEarlyStopping
 from attnseg.callbacks.monitoring import monitored
 from attnseg.config import EarlyStoppingConfig, ScheduleConfig
 from attnseg.errors import ConfigError
-from attnseg.schedules import Schedule
+from attnseg.schedules.phases import Schedule
 
 PHASES = {"first": {"epochs": 5}, "second": {"epochs": 20}}
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from attnseg.callbacks.phase_switching import PhaseSwitching
-from attnseg.schedules import learning_rate_factor
+from attnseg.schedules.rates import learning_rate_factor
 from tests.conftest import configure
 
 FIRST = "schedule.phases.attention_supervision"

@@ -12,14 +12,14 @@ import torch
 import yaml
 from torch.nn import functional as F
 
+from attnseg.build import build_model
 from attnseg.cli import main
 from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
 from attnseg.errors import ConfigError
 from attnseg.export import graph
 from attnseg.export.graph import SUFFIX
-from attnseg.models import build_model
-from attnseg.models.attention import normalised_softmax
+from attnseg.models.attention.base import normalised_softmax
 from attnseg.models.output import DualPathwayOutput
 from attnseg.prediction.predictor import Predictor, trained_model
 from attnseg.runs.checkpoints import (

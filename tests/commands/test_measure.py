@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from attnseg.build import build_model
 from attnseg.cli import main
 from attnseg.commands.measure import merge_data
 from attnseg.commands.pictures import chosen_cases
 from attnseg.data.datamodule import AttnSegDataModule
-from attnseg.models import build_model
 from attnseg.runs.checkpoints import export_safetensors, load_checkpoints
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.patients import TrainedPatients

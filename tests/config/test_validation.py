@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from attnseg.config import CurveConfig, ScheduleConfig, SplitConfig, TrainConfig, validate
+from attnseg.config import ScheduleConfig, SplitConfig, TrainConfig, validate
 from attnseg.errors import ConfigError
 
 
@@ -70,7 +70,6 @@ def test_a_missing_key_is_named(plain: dict[str, Any]) -> None:
     [
         (SplitConfig, {"val_fraction": 0.6, "test_fraction": 0.5}, "no patient for training"),
         (SplitConfig, {"kind": "kfold", "folds": 3, "fold": 3}, "fold=3 does not exist"),
-        (CurveConfig, {"curve": "exponential", "start": 0.0, "end": 1.0}, "exponential curve"),
         (
             ScheduleConfig,
             {"name": "x", "phases": {"a": {"epochs": 1}, "b": {"epochs": 1}}, "total_epochs": 1},
@@ -85,7 +84,7 @@ def test_contradictions_are_refused(section: Any, values: dict[str, Any], reason
 
 def test_a_contradiction_is_told_at_the_users_path(plain: dict[str, Any]) -> None:
     plain["data"]["patch"]["size"] = 512
-    plain["attention"]["name"] = "none"
+    plain["attention"] = {"name": "none"}
     plain["schedule"]["phases"]["joint"]["weights"]["segmentation"] = 0.0
     plain["schedule"]["phases"]["joint"]["weights"]["attention"] = 1.0
     with pytest.raises(ConfigError, match=r"- data: patch\.size=512 is larger"):

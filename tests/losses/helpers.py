@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 
-from attnseg.config import SegmentationLossConfig
 from attnseg.losses.segmentation import SegmentationLoss
 from attnseg.metrics.lesions import EIGHT
 
@@ -84,7 +83,7 @@ def some_probability(mask: Tensor, seed: int = 0) -> Tensor:
 def assert_half_precision_changes_nothing(term: str, **settings: object) -> None:
     """A term alone, under autocast and of bfloat16: its value is float32's, its gradient finite."""
     weights = {"bce": 0, "dice": 0, "focal": 0, term: 2.0}
-    loss = SegmentationLoss(SegmentationLossConfig.model_validate({**weights, **settings}))
+    loss = SegmentationLoss(**weights, **settings)
     mask = make_masks(3, 2, 32, 32, 0.02)
     low = (6.0 * some_probability(mask).detach() - 3.0).bfloat16()
     expected = loss(low.float(), mask).value

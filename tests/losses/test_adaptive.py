@@ -8,25 +8,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnseg.config import DwaConfig, GradNormConfig, UncertaintyConfig, WeightName
-from attnseg.losses import AdaptiveWeights, build_adaptive
+from attnseg.build import build_weighting
+from attnseg.config import component
+from attnseg.losses.adaptive import GROUPS, AdaptiveWeights
 
-BASE: dict[WeightName, float] = {"segmentation": 1.0, "attention": 0.5, "alignment": 0.1}
+BASE: dict[str, float] = {"segmentation": 1.0, "attention": 0.5, "alignment": 0.1}
 NO_ALIGNMENT = BASE | {"alignment": 0.0}
 CONFIGS = {
-    "uncertainty": UncertaintyConfig(name="uncertainty"),
-    "dwa": DwaConfig(name="dwa"),
-    "gradnorm": GradNormConfig(name="gradnorm", alpha=0.0),
+    "uncertainty": {"name": "uncertainty"},
+    "dwa": {"name": "dwa"},
+    "gradnorm": {"name": "gradnorm", "alpha": 0.0},
 }
 
 
 def build(name: str, **changes: float) -> AdaptiveWeights:
-    adaptive = build_adaptive(CONFIGS[name].model_copy(update=changes))
+    adaptive = build_weighting(component("weighting", {**CONFIGS[name], **changes}), GROUPS)
     assert adaptive is not None
     return adaptive
 
 
-def numbers(adaptive: AdaptiveWeights, base: dict[WeightName, float] = BASE) -> list[float]:
+def numbers(adaptive: AdaptiveWeights, base: dict[str, float] = BASE) -> list[float]:
     return [value.item() for value in adaptive.multipliers(base).values()]
 
 
@@ -46,7 +47,7 @@ def stir(adaptive: AdaptiveWeights) -> None:
 
 
 def test_no_section_no_weighting() -> None:
-    assert build_adaptive(None) is None
+    assert build_weighting(None, GROUPS) is None
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from torch import Tensor
 
-from attnseg.config import AlignmentLossConfig
 from attnseg.losses.alignment import AlignmentLoss
 
 from .helpers import Batch, batches, make_batch
@@ -17,7 +16,7 @@ KINDS = ("pearson", "dice", "mse")
 
 
 def build(kind: str, detach: str = "none") -> AlignmentLoss:
-    return AlignmentLoss(AlignmentLossConfig.model_validate({"kind": kind, "detach": detach}))
+    return AlignmentLoss(kind=kind, detach=detach)
 
 
 def test_pearson_matches_scipy_per_case() -> None:

@@ -4,12 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnseg.config import LossConfig, WeightName
-from attnseg.losses import CombinedLoss
+from attnseg.losses.combined import CombinedLoss
 
 from .helpers import Batch, make_batch
 
-Weights = dict[WeightName, float | Tensor]
+Weights = dict[str, float | Tensor]
 SOME: Weights = {"segmentation": 1.0, "attention": 0.4, "alignment": 0.1}
 KEYS = {
     "segmentation/bce",
@@ -26,7 +25,7 @@ KEYS = {
 
 @pytest.fixture
 def loss() -> CombinedLoss:
-    return CombinedLoss(LossConfig())
+    return CombinedLoss()
 
 
 def leaves(seed: int) -> Batch:

@@ -9,16 +9,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnseg.config import LossConfig, SegmentationLossConfig
-from attnseg.losses import CombinedLoss
+from attnseg.losses.combined import CombinedLoss
 from attnseg.losses.deep import deeply_supervised, level_weights, mask_at
 from attnseg.losses.overlap import DiceLoss
 from attnseg.losses.segmentation import SegmentationLoss
 
 from .helpers import make_batch
 
-PLAIN = SegmentationLossConfig(bce=1.0, dice=1.0, focal=0.0)
-EVERY = SegmentationLossConfig(tversky=1.0, focal_tversky=1.0, blob=1.0, boundary=1.0)
+PLAIN = {"bce": 1.0, "dice": 1.0, "focal": 0.0}
+EVERY = {"tversky": 1.0, "focal_tversky": 1.0, "blob": 1.0, "boundary": 1.0}
 
 
 def test_every_level_weighs_half_of_the_finer_one() -> None:
@@ -36,7 +35,7 @@ def test_the_loss_of_a_known_case() -> None:
     stride_4 = torch.full((1, 1, 2, 2), -math.log(3.0))
     stride_4[..., 1, 0] = math.log(3.0)
     stride_8 = torch.full((1, 1, 1, 1), -math.log(3.0))
-    value, parts = deeply_supervised(SegmentationLoss(PLAIN), full, [stride_4, stride_8], mask)
+    value, parts = deeply_supervised(SegmentationLoss(**PLAIN), full, [stride_4, stride_8], mask)
     bce, dice = math.log(2.0), 1 - (2 * 0.5 + 1) / (32 + 1 + 1)
     first = -math.log(0.75) + 1 - (2 * 0.75 + 1) / (0.75 + 3 * 0.25 + 1 + 1)
     second = -math.log(0.25) + 1 - (2 * 0.25 + 1) / (0.25 + 1 + 1)
@@ -74,7 +73,7 @@ def test_an_overlap_would_teach_the_covered_share_of_a_tiny_lesion_to_be_backgro
 
 def test_without_coarser_levels_nothing_changes() -> None:
     batch = make_batch(0)
-    loss = SegmentationLoss(EVERY)
+    loss = SegmentationLoss(**EVERY)
     plain = loss(batch.mask_logits, batch.mask)
     none = deeply_supervised(loss, batch.mask_logits, (), batch.mask)
     assert torch.equal(plain.value, none.value)
@@ -87,7 +86,7 @@ def test_every_term_takes_the_coarse_targets_and_low_precision() -> None:
     deep = [torch.randn(len(batch.mask), 1, side, side).bfloat16() for side in (8, 4)]
     for logits in deep:
         logits.requires_grad_()
-    value, parts = deeply_supervised(SegmentationLoss(EVERY), batch.mask_logits, deep, batch.mask)
+    value, parts = deeply_supervised(SegmentationLoss(**EVERY), batch.mask_logits, deep, batch.mask)
     assert value.dtype == torch.float32
     assert value.isfinite() and all(part.isfinite() for part in parts.values())
     value.backward()
@@ -95,7 +94,7 @@ def test_every_term_takes_the_coarse_targets_and_low_precision() -> None:
 
 
 def test_the_levels_share_the_weight_of_the_segmentation() -> None:
-    loss, batch = CombinedLoss(LossConfig()), make_batch(2, side=32)
+    loss, batch = CombinedLoss(), make_batch(2, side=32)
     deep = [torch.randn(len(batch.mask), 1, 8, 8, requires_grad=True)]
     weights = {"segmentation": 0.5, "attention": 0.4, "alignment": 0.1}
     terms = loss(batch, batch.mask, weights, deep_mask_logits=deep)

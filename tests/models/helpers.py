@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnseg.config import AttentionConfig, DualPathwayConfig, EncoderConfig, MonaiModelConfig
-from attnseg.models import build_model
+from attnseg.build import build_model
+from attnseg.config import Component, component
 from attnseg.models.output import SegmentationModel
 
 MECHANISMS = ("none", "drr", "supervised", "anatomical")
@@ -23,14 +23,15 @@ UNET: dict[str, Any] = {
 }
 
 
-def attention_config(name: str, **changes: Any) -> AttentionConfig:
-    return AttentionConfig.model_validate({"name": name, "hidden_channels": 8, **changes})
+def attention_config(name: str, **changes: Any) -> Component:
+    small = {} if name == "none" else {"hidden_channels": 8}
+    return component("attention", {"name": name, **small, **changes})
 
 
-def dual_config(**changes: Any) -> DualPathwayConfig:
-    encoder = EncoderConfig(channels=[8, 8, 16, 16, 16])
-    return DualPathwayConfig.model_validate(
-        {"name": "dual_pathway", "encoder": encoder, "decoder_channels": 8, **changes}
+def dual_config(**changes: Any) -> Component:
+    encoder = {"channels": [8, 8, 16, 16, 16]}
+    return component(
+        "model", {"name": "dual_pathway", "encoder": encoder, "decoder_channels": 8, **changes}
     )
 
 
@@ -42,9 +43,9 @@ def dual_model(mechanism: str = "anatomical", seed: int = 0, **changes: Any) -> 
     return build_model(dual_config(**rest), attention_config(mechanism, **attention))
 
 
-def monai_config(inputs: str = "xray", **changes: Any) -> MonaiModelConfig:
+def monai_config(inputs: str = "xray", **changes: Any) -> Component:
     network = {key: value for key, value in {**UNET, **changes}.items() if value is not None}
-    return MonaiModelConfig.model_validate({"name": "monai", "network": network, "inputs": inputs})
+    return component("model", {"name": "monai", "network": network, "inputs": inputs})
 
 
 def images(height: int = 64, width: int = 64, batch: int = 2, seed: int = 1) -> tuple[Tensor, ...]:

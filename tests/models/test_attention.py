@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnseg.config import AttentionConfig, EncoderConfig
 from attnseg.errors import ConfigError
-from attnseg.models.attention import AnatomicalAttention, DrrAttention, normalised_softmax
+from attnseg.models.attention.anatomical import AnatomicalAttention
+from attnseg.models.attention.base import normalised_softmax
+from attnseg.models.attention.drr import DrrAttention
 
-from .helpers import attention_config, dual_model, images
+from .helpers import dual_model, images
 
 
 def centre_of_mass(weights: Tensor) -> tuple[float, float]:
@@ -66,7 +67,7 @@ def test_anatomical_map_is_dark_in_the_background_and_lights_every_nodule_whole(
     logits[..., 100:119, 300:319] = 5.0
     logits[..., 100:119, 300:304] = 2.0  # an unsure rim
     logits[..., 400:412, 60:72] = 2.5  # a second, less sure nodule
-    attention = AnatomicalAttention(attention_config("anatomical"), (8, 8, 8), (8, 8, 8))
+    attention = AnatomicalAttention((8, 8, 8), (8, 8, 8), hidden_channels=8)
     attention.trunk = Fixed(logits)  # type: ignore[assignment]
     drr, _ = images(batch=1)
     got_logits, got = attention(drr, [], [])
@@ -149,7 +150,7 @@ def test_a_fixed_temperature_is_no_parameter() -> None:
 
 
 def test_the_drr_mechanism_is_flat_on_a_flat_image_and_peaks_somewhere_else() -> None:
-    attention = DrrAttention(AttentionConfig(name="drr", stride=1, dropout=0.0)).eval()
+    attention = DrrAttention(stride=1, dropout=0.0).eval()
     _, peaked = attention(images()[1], [], [])
     assert peaked.flatten(1).amax(1).tolist() == [1.0, 1.0]
     assert peaked.mean() < 0.9
@@ -157,15 +158,15 @@ def test_the_drr_mechanism_is_flat_on_a_flat_image_and_peaks_somewhere_else() ->
 
 def test_a_stride_that_the_encoder_does_not_have_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match=r"attention\.stride=8"):
-        dual_model(encoder=EncoderConfig(channels=[8, 8]), attention_stride=8)
+        dual_model(encoder={"channels": [8, 8]}, attention_stride=8)
 
 
 def test_pathways_may_differ_in_depth_and_width() -> None:
-    model = dual_model(drr_encoder=EncoderConfig(channels=[4, 8, 8]))
+    model = dual_model(drr_encoder={"channels": [4, 8, 8]})
     assert model(*images()).attention.shape == (2, 1, 64, 64)
 
 
 def test_temperature_is_what_the_config_says() -> None:
-    attention = DrrAttention(AttentionConfig(name="drr", temperature=2.0))
+    attention = DrrAttention(temperature=2.0)
     assert attention.temperature().item() == pytest.approx(2.0)
     assert math.isclose(float(attention.temperature.log_value), math.log(2.0), rel_tol=1e-6)

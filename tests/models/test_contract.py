@@ -9,15 +9,15 @@ import torch
 from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
-from attnseg.config import MonaiModelConfig, OriginalModelConfig
+from attnseg.build import build_model
+from attnseg.config import component
 from attnseg.errors import ConfigError
-from attnseg.models import build_model
 from attnseg.models.blocks import ChannelDropout
 from attnseg.models.output import DualPathwayOutput, SegmentationModel
 
 from .helpers import MECHANISMS, attention_config, dual_model, images, monai_config
 
-ORIGINAL = OriginalModelConfig(name="original")
+ORIGINAL = component("model", {"name": "original"})
 BUILDERS: dict[str, Callable[[], SegmentationModel]] = {
     **{f"dual-{name}": (lambda name=name: dual_model(name)) for name in MECHANISMS},
     "dual-everything-learned": lambda: dual_model(attention_learned_temperature=True),
@@ -153,7 +153,6 @@ def test_shapes_that_do_not_belong_together_are_refused(model: SegmentationModel
 
 def test_a_control_refuses_an_attention_it_does_not_have() -> None:
     control = monai_config()
-    assert isinstance(control, MonaiModelConfig)
     with pytest.raises(ConfigError, match="add attention=none"):
         build_model(control, attention_config("anatomical"))
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from attnseg.config import DualPathwayConfig, EncoderConfig, validate
+from attnseg.build import factory
+from attnseg.config import component
 from attnseg.errors import ConfigError
-from attnseg.models.encoders import build_encoder
 from attnseg.models.output import DeeplySupervisedOutput, DualPathwayOutput
 
 from .helpers import MECHANISMS, dual_config, dual_model, images
@@ -92,17 +92,12 @@ def test_half_precision_gives_float32_logits() -> None:
     ids=lambda encoder: str(encoder["name"]),
 )
 def test_as_many_levels_as_the_decoder_has_and_no_more(encoder: dict[str, Any]) -> None:
-    config = EncoderConfig.model_validate(encoder)
     with torch.device("meta"):
-        assert config.levels == len(build_encoder(config, load_weights=False).channels)
-    most = config.levels - 2
-    assert dual_config(encoder=config, deep_supervision=most).deep_supervision == most
-    given = {"name": "dual_pathway", "encoder": encoder, "deep_supervision": most + 1}
-    message = (
-        rf"^.*\n  - deep_supervision: at most {most} with .*={config.name}.*\(got {most + 1}\)$"
-    )
-    with pytest.raises(ConfigError, match=message):
-        validate(given, DualPathwayConfig)
+        levels = len(factory(component("encoder", encoder))().channels)
+    most = levels - 2
+    message = rf"^model\.deep_supervision={most + 1}: at most {most} with this encoder"
+    with torch.device("meta"), pytest.raises(ConfigError, match=message):
+        dual_model("none", encoder=encoder, deep_supervision=most + 1)
     with torch.device("meta"):
         model = dual_model("none", encoder=encoder, deep_supervision=most)
         maps = model.train()(*(image.to("meta") for image in images())).deep_mask_logits
@@ -111,9 +106,7 @@ def test_as_many_levels_as_the_decoder_has_and_no_more(encoder: dict[str, Any]) 
 
 def test_nonsense_is_refused() -> None:
     for value in (-1, 1.5, "two"):
-        given = {"name": "dual_pathway", "deep_supervision": value}
-        with pytest.raises(ConfigError, match="deep_supervision: input should be"):
-            validate(given, DualPathwayConfig)
-    short = {"name": "dual_pathway", "encoder": {"channels": [8, 8]}, "deep_supervision": 1}
+        with pytest.raises(ValueError, match=r"deep_supervision\n +Input should be"):
+            dual_config(deep_supervision=value)
     with pytest.raises(ConfigError, match="no coarser level"):
-        validate(short, DualPathwayConfig)
+        dual_model(encoder={"channels": [8, 8]}, deep_supervision=1)

@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnseg.config import EfficientNetName, EncoderConfig
+from attnseg.build import build_model, factory
+from attnseg.config import component
 from attnseg.errors import CheckpointError
-from attnseg.models import build_model
-from attnseg.models.efficientnet import EfficientNetLite
-from attnseg.models.encoders import build_encoder
+from attnseg.models.efficientnet import EfficientNetLite, EfficientNetName
 from attnseg.models.weights import read_efficientnet_weights
 
 from .helpers import attention_config, dual_config, images
@@ -59,7 +58,7 @@ def file_like() -> dict[str, Tensor]:
     ],
 )
 def test_the_pyramid(name: EfficientNetName, channels: tuple[int, ...], parameters: int) -> None:
-    encoder = build_encoder(EncoderConfig(name=name)).eval()
+    encoder = factory(component("encoder", {"name": name}))().eval()
     features = encoder(images(96, 64)[0])
     shapes = [tuple(level.shape) for level in features]
     assert shapes == [(2, c, 96 // 2**i, 64 // 2**i) for i, c in enumerate(channels, start=1)]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from attnseg.config import FusionConfig
 from attnseg.models.blocks import SubPixelHead, norm_layer, upsample
 from attnseg.models.decoder import Decoder
 from attnseg.models.fusion import AttentionFusion
@@ -21,7 +20,7 @@ def pyramid(channels: tuple[int, ...] = (4, 8, 8), size: int = 32) -> list[torch
 
 def test_features_times_one_plus_alpha_attention() -> None:
     features = pyramid()
-    fusion = AttentionFusion(FusionConfig(alpha=0.5, learned=False), 3)
+    fusion = AttentionFusion(3, alpha=0.5, learned=False)
     attention = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
     for level, (before, after) in enumerate(
         zip(features, fusion(features, attention), strict=True)
@@ -32,7 +31,7 @@ def test_features_times_one_plus_alpha_attention() -> None:
 
 def test_no_attention_leaves_features_and_full_attention_scales_them() -> None:
     features = pyramid()
-    fusion = AttentionFusion(FusionConfig(alpha=2.0), 3)
+    fusion = AttentionFusion(3, alpha=2.0)
     for before, after in zip(features, fusion(features, torch.zeros(2, 1, 32, 32)), strict=True):
         assert torch.equal(before, after)
     for before, after in zip(features, fusion(features, torch.ones(2, 1, 32, 32)), strict=True):
@@ -42,7 +41,7 @@ def test_no_attention_leaves_features_and_full_attention_scales_them() -> None:
 def test_a_single_lit_pixel_reaches_every_scale() -> None:
     attention = torch.zeros(2, 1, 32, 32)
     attention[..., 9, 22] = 1.0
-    fusion = AttentionFusion(FusionConfig(alpha=1.0), 3)
+    fusion = AttentionFusion(3, alpha=1.0)
     for level, after in enumerate(fusion([torch.ones_like(x) for x in pyramid()], attention), 1):
         lit = (after[0, 0] == 2).nonzero().tolist()
         assert lit == [[9 >> level, 22 >> level]]

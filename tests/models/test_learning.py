@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attnseg.config import EncoderConfig
-
 from .helpers import dual_model
 
 SIZE, BATCH, STEPS = 64, 8, 45
@@ -37,7 +35,7 @@ def dice(prediction: Tensor, mask: Tensor) -> float:
 
 @pytest.mark.parametrize("mechanism", ["supervised", "anatomical"])
 def test_mask_and_attention_are_learned(mechanism: str) -> None:
-    encoder = EncoderConfig(channels=[8, 16, 24, 32])
+    encoder = {"channels": [8, 16, 24, 32]}
     model = dual_model(mechanism, encoder=encoder, attention_hidden_channels=16).train()
     groups = model.parameter_groups()
     optimizer = torch.optim.AdamW(

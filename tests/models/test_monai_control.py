@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attnseg.config import MonaiModelConfig
+from attnseg.build import build_model
 from attnseg.errors import ConfigError
-from attnseg.models import build_model
 from attnseg.models.monai_control import MonaiControl
 from attnseg.models.output import SegmentationModel
 
@@ -31,9 +30,7 @@ def build(inputs: str = "xray", **changes: object) -> SegmentationModel:
 
 
 def control(**network: object) -> MonaiControl:
-    return MonaiControl(
-        MonaiModelConfig.model_validate({"name": "monai", "network": network, "inputs": "xray"})
-    )
+    return MonaiControl(network=network)
 
 
 @pytest.mark.parametrize(

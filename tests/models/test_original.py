@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnseg.config import OriginalModelConfig
+from attnseg.build import build_model
+from attnseg.config import component
 from attnseg.errors import CheckpointError
-from attnseg.models import build_model
 from attnseg.models.original import (
     OriginalAnatomicalAttention,
     OriginalDrrAttention,
@@ -16,13 +16,13 @@ from attnseg.models.original import (
 )
 from attnseg.models.output import count_parameters
 
-from .helpers import MECHANISMS, attention_config, images
+from .helpers import MECHANISMS, images
 from .test_resnet_weights import synthetic
 
 
 def original(mechanism: str = "drr", **changes: object) -> OriginalModel:
-    config = OriginalModelConfig.model_validate({"name": "original", **changes})
-    model = build_model(config, attention_config(mechanism, hidden_channels=32))
+    config = component("model", {"name": "original", **changes})
+    model = build_model(config, component("attention", {"name": mechanism}))
     assert isinstance(model, OriginalModel)
     return model
 
@@ -54,7 +54,7 @@ def test_attention_modulates_at_stride_32_by_alpha() -> None:
 
 @pytest.mark.parametrize("kind", [OriginalDrrAttention, OriginalSupervisedAttention])
 def test_drr_alone_at_full_size(kind: type) -> None:
-    attention = kind(attention_config("drr")).eval()
+    attention = kind(hidden_channels=8).eval()
     logits, values = attention(images()[1], torch.empty(0))
     assert logits.shape == values.shape == (2, 1, 64, 64)
     assert values.min() >= 0 and values.max() <= 1
@@ -62,7 +62,7 @@ def test_drr_alone_at_full_size(kind: type) -> None:
 
 def test_the_lifted_anatomical_attention() -> None:
     """clamp(0.1 H W softmax(l / 0.5), 0, 1)^0.8, with few channels in place of 2048."""
-    attention = OriginalAnatomicalAttention(attention_config("anatomical"), channels=8).eval()
+    attention = OriginalAnatomicalAttention(channels=8, hidden_channels=8).eval()
     logits, values = attention(images()[1], torch.randn(2, 8, 2, 2))
     softmax = torch.softmax(logits.flatten(1) / 0.5, 1).view_as(logits)
     torch.testing.assert_close(values, (softmax * 0.1 * 64 * 64).clamp(0, 1) ** 0.8)
@@ -71,7 +71,7 @@ def test_the_lifted_anatomical_attention() -> None:
 
 
 def test_a_collapsed_softmax_has_a_finite_gradient() -> None:
-    attention = OriginalAnatomicalAttention(attention_config("anatomical"), channels=4)
+    attention = OriginalAnatomicalAttention(channels=4, hidden_channels=8)
     features = 1e4 * torch.randn(2, 4, 2, 2)
     _, values = attention(1e4 * images()[1], features)
     values.sum().backward()

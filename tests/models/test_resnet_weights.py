@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from attnseg.config import EncoderConfig
+from attnseg.build import build_model, factory
+from attnseg.config import component
 from attnseg.errors import CheckpointError
-from attnseg.models import build_model
-from attnseg.models.encoders import LightEncoder, ResNetEncoder, build_encoder
+from attnseg.models.encoders import LightEncoder, ResNet18Encoder
 from attnseg.models.resnet import ResNet
 from attnseg.models.weights import TORCHXRAYVISION_PATHOLOGIES, read_resnet_weights
 
@@ -57,14 +57,14 @@ def test_the_resnet50_is_torchvisions() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_resnet_pyramid(name: str) -> None:
-    encoder = build_encoder(EncoderConfig.model_validate({"name": name}))
+    encoder = factory(component("encoder", {"name": name}))()
     features = encoder(images()[0])
     assert [x.shape[1] for x in features] == list(encoder.channels)
     assert [x.shape[-1] for x in features] == [32, 16, 8, 4, 2]
 
 
 def test_light_pyramid() -> None:
-    encoder = LightEncoder([4, 8, 12], blocks=2)
+    encoder = LightEncoder(channels=[4, 8, 12], blocks=2)
     features = encoder(images()[0])
     assert [tuple(x.shape[1:]) for x in features] == [(4, 32, 32), (8, 16, 16), (12, 8, 8)]
 
@@ -102,8 +102,7 @@ def test_the_nodule_row_is_the_classifiers(tmp_path: Path) -> None:
 
 
 def test_the_nodule_map_is_one_more_fixed_channel(xrv_file: Path) -> None:
-    config = EncoderConfig(name="resnet18", weights=str(xrv_file))
-    encoder = ResNetEncoder(config)
+    encoder = ResNet18Encoder(weights=str(xrv_file))
     assert encoder.channels[-1] == 513
     features = encoder(images()[0])
     assert features[-1].shape[1] == 513

@@ -9,10 +9,10 @@ import pytest
 import torch
 import yaml
 from omegaconf import OmegaConf
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
-from attnseg.config import AnyModel, AttentionConfig, DualPathwayConfig
-from attnseg.models import build_model
+from attnseg.build import build_model
+from attnseg.config import component
 from attnseg.models.output import count_parameters
 
 from .helpers import images
@@ -50,24 +50,24 @@ def test_the_option_files_are_there() -> None:
 
 @pytest.mark.parametrize("path", ATTENTION, ids=lambda path: path.stem)
 def test_attention_files(path: Path) -> None:
-    config = AttentionConfig.model_validate(read(path))
+    config = component("attention", read(path))
     assert config.name == path.stem
     assert not unsaid(config, read(path))
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_model_files(path: Path) -> None:
-    config = TypeAdapter(AnyModel).validate_python(read(path))
+    config = component("model", read(path))
     assert not unsaid(config, read(path))
     mechanism = "none" if config.name == "monai" else "drr"
-    attention = AttentionConfig.model_validate(read(CONF / "attention" / f"{mechanism}.yaml"))
+    attention = component("attention", read(CONF / "attention" / f"{mechanism}.yaml"))
     model = build_model(config, attention).eval()
     with torch.no_grad():
         assert model(*images()).mask_logits.shape == (2, 1, 64, 64)
 
 
 def test_the_default_model_is_light() -> None:
-    config = DualPathwayConfig.model_validate(read(CONF / "model" / "dual_pathway.yaml"))
-    attention = AttentionConfig.model_validate(read(CONF / "attention" / "anatomical.yaml"))
+    config = component("model", read(CONF / "model" / "dual_pathway.yaml"))
+    attention = component("attention", read(CONF / "attention" / "anatomical.yaml"))
     count = count_parameters(build_model(config, attention).parameters())
     assert 0.5e6 < count < 2e6

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from attnseg.config import AttentionConfig, DualPathwayConfig, EncoderConfig
+from attnseg.build import build_model
+from attnseg.config import component
 from attnseg.errors import ConfigError
-from attnseg.models import build_model
 from attnseg.models.output import DualPathwayOutput, SegmentationModel
 from attnseg.prediction.predictor import (
     Maps,
@@ -39,13 +39,20 @@ class Pointwise(SegmentationModel):
 
 def small(dropout: float = 0.3) -> SegmentationModel:
     torch.manual_seed(0)
-    config = DualPathwayConfig(
-        name="dual_pathway",
-        encoder=EncoderConfig(channels=[4, 8, 8]),
-        decoder_channels=4,
-        dropout=dropout,
+    encoder = {"channels": [4, 8, 8]}
+    config = component(
+        "model",
+        {
+            "name": "dual_pathway",
+            "encoder": encoder,
+            "drr_encoder": encoder,
+            "decoder_channels": 4,
+            "dropout": dropout,
+        },
     )
-    attention = AttentionConfig(name="anatomical", hidden_channels=8, dropout=dropout)
+    attention = component(
+        "attention", {"name": "anatomical", "hidden_channels": 8, "dropout": dropout}
+    )
     return build_model(config, attention).eval()
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from attnseg.build import build_model
 from attnseg.config import TrainConfig
 from attnseg.errors import CheckpointError
-from attnseg.models import build_model
 from attnseg.runs.archive import KEY
 from attnseg.runs.checkpoints import (
     export_safetensors,

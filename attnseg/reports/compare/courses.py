@@ -24,7 +24,7 @@ from attnseg.reports.style import (
     shorten,
     tidy,
 )
-from attnseg.schedules import WEIGHT_NAMES, Schedule
+from attnseg.schedules.phases import WEIGHT_NAMES, Schedule
 
 Layout = tuple[Phase, ...]
 Points = list[tuple[float, float]]

@@ -19,7 +19,7 @@ from attnseg.runs.folder import RunFolder, runs_of
 from attnseg.runs.identity import content_unknown, recorded_ids, run_identity, run_ids
 from attnseg.runs.states import RESUMABLE, State, has_nothing_left, read_state
 from attnseg.runs.sweep.names import job_name
-from attnseg.schedules import Schedule
+from attnseg.schedules.phases import Schedule
 
 _PREFERRED = ("finished", "pruned", "running", *RESUMABLE, "failed")
 

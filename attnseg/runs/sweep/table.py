@@ -13,7 +13,7 @@ from rich.table import Table
 
 from attnseg.runs.states import TROUBLED, State
 from attnseg.runs.sweep.record import Job, SweepRecord
-from attnseg.schedules import Schedule
+from attnseg.schedules.phases import Schedule
 
 _EVERY_S = 0.5
 _COLOURS: dict[State, str] = {  # what matters most first

@@ -1,4 +1,4 @@
-"""Loss weights, frozen parts and learning rates as pure functions of the epoch.
+"""Loss weights, frozen parts and rates' factors as pure functions of the epoch.
 
 Nothing here counts: what holds at an epoch follows from the configuration and that epoch's
 number alone, so a resumed run has nothing to restore. Epochs are 0-based (the 50 epochs that
@@ -8,26 +8,22 @@ people call 1-50 are 0..49); an epoch beyond the last is treated as the last.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnseg.config import (
-    CurveConfig,
-    GroupName,
-    LrScheduleConfig,
-    PhaseConfig,
-    ScheduleConfig,
-    WeightName,
-)
+from attnseg.build import build_curve
+from attnseg.config import GroupName, PhaseConfig, ScheduleConfig, WeightName
+from attnseg.errors import ConfigError
 
 WEIGHT_NAMES: tuple[WeightName, ...] = get_args(WeightName)
 GROUP_NAMES: tuple[GroupName, ...] = get_args(GroupName)
 
-_UNNAMED: dict[WeightName, float] = {"segmentation": 1.0, "attention": 0.0, "alignment": 0.0}
+_UNNAMED: dict[str, float] = {"segmentation": 1.0, "attention": 0.0, "alignment": 0.0}
 
 
 @dataclass(frozen=True)
@@ -71,14 +67,21 @@ class Schedule:
         epoch = self._inside(epoch)
         return next(phase for phase in self.phases if epoch < phase.stop)
 
-    def weights(self, epoch: int) -> dict[WeightName, float]:
-        """Loss weight of every group of terms at `epoch`."""
+    def weights(self, epoch: int, names: Sequence[str] = ()) -> dict[str, float]:
+        """Loss weight of every group of terms at `epoch`, and of further terms.
+
+        Args:
+            epoch: 0-based.
+            names: of further terms; one that the phase does not weigh has weight 1.
+        """
         epoch = self._inside(epoch)
         phase = self.phase(epoch)
-        curves = self._configs[phase.index].weights
+        curves = self._curves[phase.index]
+        unnamed = {**_UNNAMED, **{name: 1.0 for name in names if name not in _UNNAMED}}
+        wanted = [*unnamed, *(name for name in curves if name not in unnamed)]
         return {
-            name: self._value(curves[name], phase, epoch) if name in curves else default
-            for name, default in _UNNAMED.items()
+            name: self._value(name, phase, epoch) if name in curves else unnamed[name]
+            for name in wanted
         }
 
     def lr_factors(self, epoch: int) -> dict[GroupName, float]:
@@ -94,67 +97,38 @@ class Schedule:
         """(phase name, first epoch, one past the last epoch) of every phase: what a plot shades."""
         return [(phase.name, phase.start, phase.stop) for phase in self.phases]
 
-    def weight_curves(self) -> dict[WeightName, NDArray[np.float64]]:
+    def weight_curves(self) -> dict[str, NDArray[np.float64]]:
         """Every weight over the run, one value an epoch: what a plot draws."""
-        table = [self.weights(epoch) for epoch in range(self.total_epochs)]
-        return {name: np.array([row[name] for row in table]) for name in WEIGHT_NAMES}
+        further = sorted({name for curves in self._curves for name in curves} - set(WEIGHT_NAMES))
+        table = [self.weights(epoch, further) for epoch in range(self.total_epochs)]
+        return {name: np.array([row[name] for row in table]) for name in table[0]}
+
+    @cached_property
+    def _curves(self) -> list[dict[str, Callable[[float], float]]]:
+        """Made when a weight is asked for: how long a run is needs nobody's code."""
+        return [
+            {
+                name: build_curve(curve, f"schedule.phases.{phase.name}.weights.{name}")
+                for name, curve in config.weights.items()
+            }
+            for phase, config in zip(self.phases, self._configs, strict=True)
+        ]
 
     def _inside(self, epoch: int) -> int:
         assert epoch >= 0, f"epochs count from 0, not {epoch}"
         return min(epoch, self.total_epochs - 1)
 
-    def _value(self, curve: CurveConfig, phase: Phase, epoch: int) -> float:
-        if curve.curve == "original":  # runs over the whole run, whatever the phase
-            return curve.start * max(0.1, 1.0 - epoch / (0.5 * self.total_epochs))
-        return curve_value(curve, phase.share(epoch))
-
-
-def curve_value(curve: CurveConfig, share: float) -> float:
-    """A curve's value after `share` of its phase: exactly `start` at 0 and `end` at 1."""
-    start, end = curve.start, curve.last
-    if start == end:  # else a constant would be rounded
-        return start
-    if curve.curve == "exponential":
-        return float(start ** (1.0 - share) * end**share)
-    if curve.curve == "cosine":
-        share = 0.5 - 0.5 * math.cos(math.pi * share)
-    elif curve.curve == "step":
-        share = min(math.floor(share * curve.steps), curve.steps - 1) / (curve.steps - 1)
-    return start * (1.0 - share) + end * share
-
-
-def learning_rate_factor(config: LrScheduleConfig, progress: float, total_epochs: int) -> float:
-    """Factor on every learning rate after `progress` epochs.
-
-    Linear warm-up from `min_factor` to 1 (over at most half of the run, so that a short trial
-    trains too), then the decay of `config.kind`, down to `min_factor` at the end of the run.
-
-    Args:
-        config: shape of the curve.
-        progress: epochs done, fractions included (step / steps per epoch).
-        total_epochs: length of the run.
-
-    Returns:
-        A factor in [min_factor, 1].
-    """
-    progress = min(max(progress, 0.0), float(total_epochs))
-    low, warmup = config.min_factor, min(config.warmup_epochs, 0.5 * total_epochs)
-    if progress < warmup:
-        return low + (1.0 - low) * progress / warmup
-    left = 1.0 - (progress - warmup) / (total_epochs - warmup)
-    match config.kind:
-        case "constant":
-            return 1.0
-        case "step":
-            passed = sum(progress >= share * total_epochs for share in config.milestones)
-            return max(low, config.factor**passed)
-        case "cosine":
-            shape = 0.5 - 0.5 * math.cos(math.pi * left)
-        case "linear":
-            shape = left
-        case "poly":
-            shape = left**config.power
-    return low + (1.0 - low) * shape
+    def _value(self, name: str, phase: Phase, epoch: int) -> float:
+        curve = self._curves[phase.index][name]
+        over_run = getattr(curve, "over_run", False)
+        share = epoch / (0.5 * self.total_epochs) / 2 if over_run else phase.share(epoch)
+        value = float(curve(share))
+        if not (math.isfinite(value) and value >= 0):
+            raise ConfigError(
+                f"schedule.phases.{phase.name}.weights.{name}: its curve gives {value} in epoch "
+                f"{epoch + 1}; a loss weight is a number of 0 or more"
+            )
+        return value
 
 
 def _apportion(lengths: Sequence[int], total: int) -> list[int]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,17 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 import attnseg
+from attnseg.build import build_curve
 from attnseg.config import (
-    CurveConfig,
-    DwaConfig,
-    GradNormConfig,
     LossConfig,
     LrScheduleConfig,
     ScheduleConfig,
-    UncertaintyConfig,
+    component,
+    validate,
 )
-from attnseg.schedules import Schedule, curve_value, learning_rate_factor
+from attnseg.errors import ConfigError
+from attnseg.schedules.phases import Schedule
+from attnseg.schedules.rates import learning_rate_factor
 
 CONF = Path(attnseg.__file__).parents[1] / "conf"
 CURVES = ("linear", "cosine", "exponential", "step")
@@ -45,6 +47,10 @@ def phases(*epochs: int, total: int | None = None, **weights: Any) -> Schedule:
     return Schedule(
         ScheduleConfig.model_validate({"name": "test", "phases": each, "total_epochs": total})
     )
+
+
+def made(curve: dict[str, Any]) -> Callable[[float], float]:
+    return build_curve(component("curve", curve), "curve")
 
 
 def rows(of: Schedule, *epochs: int) -> list[tuple[float, float, float]]:
@@ -86,11 +92,11 @@ class TestShipped:
 
     def test_adaptive_sections(self) -> None:
         configs = {n: ScheduleConfig.model_validate(shipped("schedule", n)) for n in DOCUMENTED}
-        adaptive = {n: c.adaptive for n, c in configs.items() if c.adaptive is not None}
+        adaptive = {n: c.adaptive.model_dump() for n, c in configs.items() if c.adaptive}
         assert adaptive == {
-            "uncertainty": UncertaintyConfig(name="uncertainty"),
-            "dwa": DwaConfig(name="dwa"),
-            "gradnorm": GradNormConfig(name="gradnorm"),
+            "uncertainty": {"name": "uncertainty"},
+            "dwa": {"name": "dwa", "temperature": 2.0},
+            "gradnorm": {"name": "gradnorm", "alpha": 1.5, "lr": 0.025},
         }
 
     def test_the_warm_up_freezes_the_head_alone(self) -> None:
@@ -212,20 +218,15 @@ class TestCurves:
     def test_ends_are_exact_and_the_way_is_monotone(
         self, kind: str, start: float, end: float
     ) -> None:
-        curve = CurveConfig.model_validate({"curve": kind, "start": start, "end": end})
-        values = [curve_value(curve, i / 49) for i in range(50)]
+        curve = made({"curve": kind, "start": start, "end": end})
+        values = [curve(i / 49) for i in range(50)]
         assert values[0] == start
         assert values[-1] == end
         steps = np.diff(values) * math.copysign(1.0, end - start)
         assert (steps >= -1e-9 * max(start, end)).all()
 
     def test_shapes_half_way(self) -> None:
-        half = {
-            kind: curve_value(
-                CurveConfig.model_validate({"curve": kind, "start": 0.4, "end": 0.1}), 0.25
-            )
-            for kind in CURVES
-        }
+        half = {kind: made({"curve": kind, "start": 0.4, "end": 0.1})(0.25) for kind in CURVES}
         assert half["linear"] == pytest.approx(0.325)
         assert half["cosine"] == pytest.approx(0.1 + 0.3 * (1 + math.cos(math.pi / 4)) / 2)
         assert half["exponential"] == pytest.approx(0.4 * 0.25**0.25)
@@ -259,15 +260,16 @@ class TestCurves:
     @pytest.mark.parametrize(
         ("curve", "words"),
         [
-            ({"curve": "linear", "start": 1}, "needs an end"),
-            ({"curve": "cosine", "start": 1}, "needs an end"),
-            ({"curve": "exponential", "start": 1, "end": 0}, "above 0"),
+            ({"curve": "linear", "start": 1}, "end: needed"),
+            ({"curve": "cosine", "start": 1}, "end: needed"),
+            ({"curve": "exponential", "start": 1, "end": 0}, "end: input should be greater than 0"),
             ({"curve": "linear", "start": -1, "end": 0}, "greater than or equal to 0"),
         ],
     )
     def test_meaningless_curves_are_refused(self, curve: dict[str, Any], words: str) -> None:
-        with pytest.raises(ValidationError, match=words):
-            CurveConfig.model_validate(curve)
+        phase = {"epochs": 1, "weights": {"attention": curve}}
+        with pytest.raises(ConfigError, match=rf"phases\.a\.weights\.attention.*{words}"):
+            validate({"name": "test", "phases": {"a": phase}}, ScheduleConfig)
 
     @pytest.mark.parametrize(
         ("phase", "words"),

@@ -1,0 +1,142 @@
+"""What every component shares: how its options are written, and what kinds of components there are.
+
+A component is one class (a curve: a function). The keyword arguments of its constructor are its
+options: name, type, range, default and one line of documentation stand there and nowhere else.
+
+    class Disc(Attention):
+        name = "disc"  # ours alone: what conf/attention/disc.yaml says
+
+        def __init__(
+            self,
+            drr_channels: Sequence[int],  # given by the framework, since the kind says so
+            *,
+            radius_px: Annotated[float, Gt(0), Doc("of the disc, at 512 x 512")] = 40.0,
+        ) -> None: ...
+
+Anybody's class is used alike, by `attention._target_=mylab.Disc attention.radius_px=30`. This
+module imports nothing of attnseg, and neither torch nor pydantic.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Interval, Le, Len, Lt, MinLen, MultipleOf
+from typing_extensions import Doc
+
+__all__ = [
+    "KINDS",
+    "Doc",
+    "Fraction",
+    "Ge",
+    "Gt",
+    "Interval",
+    "Kind",
+    "Le",
+    "Len",
+    "Lt",
+    "MinLen",
+    "MultipleOf",
+    "NonNegative",
+    "Norm",
+    "Positive",
+    "Slot",
+    "attribute",
+    "provide",
+]
+
+Made = TypeVar("Made")
+
+Fraction = Annotated[float, Ge(0), Le(1)]
+Positive = Annotated[int, Ge(1)]
+NonNegative = Annotated[float, Ge(0)]
+Norm = Literal["group", "batch", "instance"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Marks an option that is itself a component; the constructor is given a factory of it.
+
+    Attributes:
+        kind: a key of `KINDS`.
+    """
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a researcher might replace.
+
+    Attributes:
+        package: dotted name of the package (or module) whose files hold ours.
+        base: dotted name of the class that every component of the kind subclasses; None where
+            any callable will do.
+        provided: arguments that the framework gives, which are no options.
+        default: the registered name of the one that is meant where none is named.
+        derived: what ours of the kind are derived from, where the package holds other classes, too.
+        name_key: the key that names one of ours; None where ours is the only one.
+    """
+
+    package: str
+    base: str | None
+    provided: tuple[str, ...] = ()
+    default: str | None = None
+    derived: str | None = None
+    name_key: str | None = "name"
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "attention": Kind(
+            "attnseg.models.attention", "torch.nn.Module", ("drr_channels", "xray_channels")
+        ),
+        "curve": Kind("attnseg.schedules.curves", None, ("t",), name_key="curve"),
+        "segmentation_loss": Kind(
+            "attnseg.losses.segmentation", "torch.nn.Module", default="terms", name_key=None
+        ),
+        "attention_loss": Kind(
+            "attnseg.losses.attention", "torch.nn.Module", default="terms", name_key=None
+        ),
+        "alignment_loss": Kind(
+            "attnseg.losses.alignment", "torch.nn.Module", default="terms", name_key=None
+        ),
+        "loss_term": Kind("attnseg.losses.terms", None, ("output", "batch")),
+        "weighting": Kind("attnseg.losses.adaptive", "torch.nn.Module", ("names",)),
+        "encoder": Kind(
+            "attnseg.models.encoders", "torch.nn.Module", ("load_weights",), default="light"
+        ),
+        "fusion": Kind(
+            "attnseg.models.fusion",
+            "torch.nn.Module",
+            ("levels",),
+            default="multiplicative",
+            name_key=None,
+        ),
+        "model": Kind(
+            "attnseg.models",
+            "torch.nn.Module",
+            ("attention", "load_weights"),
+            derived="SegmentationModel",
+        ),
+    }
+)
+
+
+def provide(make: Callable[..., Made], **provided: Any) -> Made:
+    """Call a class (or a `functools.partial` of one) with what it asks for of `provided`."""
+    parameters = inspect.signature(make).parameters
+    takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+    return make(**{k: v for k, v in provided.items() if takes_any or k in parameters})
+
+
+def attribute(make: Callable[..., Any], name: str, default: Any) -> Any:
+    """What the class that `make` makes says of itself."""
+    while isinstance(make, functools.partial):
+        make = make.func
+    return getattr(make, name, default)

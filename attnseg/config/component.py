@@ -1,0 +1,329 @@
+"""A component in a configuration: one of ours by name, or anybody's class by `_target_`."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache, partial
+from typing import Any, TypeVar
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    model_serializer,
+)
+
+from attnseg.component import KINDS
+from attnseg.config.base import Section
+from attnseg.config.environment import Composed, value_at
+from attnseg.config.signatures import (
+    REQUIRED,
+    UNTOLD,
+    Option,
+    Signature,
+    class_constants,
+    find_module,
+    imported_signature,
+    read_signature,
+)
+
+TARGET = "_target_"
+
+Config = TypeVar("Config", bound=dict[str, Any])
+
+
+class Component(Section):
+    """What one component is told; the options are attributes.
+
+    Attributes:
+        kind: a key of `attnseg.component.KINDS`.
+        name: of one of ours, or the last part of the dotted name of any other.
+        target: the dotted name of its class.
+    """
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    @property
+    def signature(self) -> Signature:
+        """What it can be told."""
+        return _signatures[type(self)]
+
+    @property
+    def registered(self) -> bool:
+        """Whether it is one of ours."""
+        return self.signature.name is not None
+
+    @property
+    def target(self) -> str:
+        """The dotted name of its class or function."""
+        return self.signature.target
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Every option of ours; of any other those that were given."""
+        fields = type(self).model_fields if self.registered else self.model_fields_set
+        return {name: getattr(self, name) for name in self.signature.options if name in fields}
+
+    def __getattr__(self, item: str) -> Any:
+        """`name` of a component that has none: its class's."""
+        if item == "name":
+            return self.signature.name or self.target.rpartition(".")[2]
+        return super().__getattr__(item)  # type: ignore[misc]
+
+    @model_serializer(mode="wrap")
+    def _flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain = handler(self)
+        if self.registered:
+            return dict(plain)
+        given = {key: value for key, value in plain.items() if key in self.model_fields_set}
+        return {TARGET: self.target, **given}
+
+
+_signatures: dict[type[Component], Signature] = {}
+
+
+class ComponentError(ValueError):
+    """What is wrong inside a component; `attnseg.config.validation` lists it.
+
+    Attributes:
+        kind: of the component.
+        name: of the component.
+        errors: of pydantic, their places relative to the component.
+        config: what was given.
+        schema: what was wanted.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        error: ValidationError,
+        config: Mapping[str, Any],
+        schema: type[Component],
+    ) -> None:
+        super().__init__(str(error))
+        self.kind = kind
+        self.name = _signatures[schema].name or schema.__name__
+        self.errors: list[dict[str, Any]] = [dict(item) for item in error.errors()]
+        self.config = dict(config)
+        self.schema = schema
+
+
+def slot(kind: str) -> PlainValidator:
+    """Makes a field of a Section hold a component of that kind."""
+    return PlainValidator(partial(component, kind))
+
+
+def component(kind: str, given: Any) -> Component:
+    """Check what a configuration says of a component.
+
+    Raises:
+        ValueError: there is no such component, or an option is wrong.
+    """
+    if isinstance(given, Component):
+        return given
+    if not isinstance(given, Mapping):
+        raise ValueError(f"must have keys: name, or {TARGET}, and options")
+    options, key = dict(given), KINDS[kind].name_key
+    target = options.pop(TARGET, None)
+    name = options.get(key) if key is not None else None
+    if target is None:
+        name = name if name is not None else KINDS[kind].default
+        if name is None:
+            raise ValueError(f"needs a {key} ({_choices(kind)}), or a {TARGET}")
+        target = registry(kind).get(str(name))
+        if target is None:
+            raise ValueError(f"no {kind} is called {name!r}; {_nearest(str(name), kind)}")
+    elif name is not None:
+        raise ValueError(f"give a {key} or a {TARGET}, not both")
+    model = schema_of(kind, str(target), imports=_IMPORTS.get())
+    if _signatures[model].name is not None and key is not None:
+        options[key] = _signatures[model].name
+    if _signatures[model].name is not None and not _IMPORTS.get():
+        options = _without_others(kind, options, model)
+    try:
+        return model.model_validate(options)
+    except ValidationError as error:
+        raise ComponentError(kind, error, options, model) from None
+
+
+def _without_others(
+    kind: str, options: Mapping[str, Any], model: type[Component]
+) -> dict[str, Any]:
+    """A file's options without those of other components: older versions wrote all of a kind."""
+    return {
+        name: value
+        for name, value in options.items()
+        if name in model.model_fields or not having(kind, name)
+    }
+
+
+def _choices(kind: str) -> str:
+    return " | ".join(registry(kind))
+
+
+def _nearest(name: str, kind: str) -> str:
+    close = difflib.get_close_matches(name, registry(kind), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose {_choices(kind)}"
+
+
+_IMPORTS: ContextVar[bool] = ContextVar("imports", default=False)
+
+
+@contextmanager
+def importing(allowed: bool) -> Iterator[None]:
+    """Whether classes may be imported to learn their arguments, for the time of the block."""
+    token = _IMPORTS.set(allowed)
+    try:
+        yield
+    finally:
+        _IMPORTS.reset(token)
+
+
+@lru_cache(maxsize=256)
+def schema_of(kind: str, target: str, *, imports: bool) -> type[Component]:
+    """The schema of a component's options: from its source, or, where that is silent, its class.
+
+    Where the class may not be imported, for a file names it, any option is taken.
+
+    Raises:
+        ValueError: there is no such class.
+    """
+    provided = KINDS[kind].provided
+    signature = read_signature(target, provided)
+    if signature is None and not imports:
+        signature = Signature(target, open=True, asks_for=provided)
+    elif signature is None:
+        from attnseg.build import find_class  # imports what the configuration names
+
+        signature = imported_signature(target, find_class(target), provided)
+    fields: dict[str, Any] = {
+        name: _field(option)
+        for name, option in signature.options.items()
+        if not name.startswith("_")
+    }
+    key = KINDS[kind].name_key
+    if signature.name is not None and key is not None:
+        fields = {key: (str, signature.name), **fields}
+    extra = ConfigDict(extra="allow") if signature.open else None
+    with warnings.catch_warnings():  # an option may be called `copy`
+        warnings.simplefilter("ignore")
+        base: Any = Component
+        if extra is not None:
+            base = type("OpenComponent", (Component,), {"model_config": extra})
+        model: type[Component] = create_model(target.rpartition(".")[2], __base__=base, **fields)
+    _signatures[model] = signature
+    return model
+
+
+def _field(option: Option) -> Any:
+    annotation: Any = option.annotation
+    if option.slot is not None:
+        from typing import Annotated
+
+        from pydantic import SerializeAsAny
+
+        annotation = Annotated[SerializeAsAny[Component], slot(option.slot)]
+        if option.default is None:
+            annotation = annotation | None
+    if option.default is REQUIRED:
+        return (annotation, ...)
+    if option.slot is not None and option.default is not None:
+        return (annotation, Field(default_factory=partial(component, option.slot, {})))
+    if option.default is UNTOLD:
+        return (Any, None)
+    return (annotation, Field(default=option.default))
+
+
+@lru_cache(maxsize=64)
+def registry(kind: str) -> dict[str, str]:
+    """Ours of a kind, from its package's files: registered name -> dotted name of the class."""
+    package = KINDS[kind].package
+    top = find_module(package)
+    assert top is not None, package
+    files = [top.path]
+    if top.path.name == "__init__.py":
+        files = sorted(path for path in top.path.parent.glob("*.py"))
+    found = {}
+    for path in files:
+        dotted = package if path == top.path else f"{package}.{path.stem}"
+        module = find_module(dotted)
+        for statement in module.tree.body if module is not None else ():
+            if not isinstance(statement, ast.ClassDef):
+                continue
+            bases = [base.id for base in statement.bases if isinstance(base, ast.Name)]
+            right = KINDS[kind].derived is None or KINDS[kind].derived in bases
+            if right and (name := class_constants(statement).get("name")):
+                found[name] = f"{dotted}.{statement.name}"
+    return found
+
+
+def having(kind: str, option: str) -> list[str]:
+    """The names of ours of a kind that have an option."""
+    signatures = {n: read_signature(t, KINDS[kind].provided) for n, t in registry(kind).items()}
+    return [n for n, signature in signatures.items() if signature and option in signature.options]
+
+
+def forget() -> None:
+    """Read everything anew: a source file has changed."""
+    for cached in (schema_of, registry):
+        cached.cache_clear()
+
+
+def without_replaced(plain: Config, given: Sequence[str]) -> Config:
+    """A composed configuration without what belongs to components that the user replaced.
+
+    `attention._target_=mylab.Disc` leaves what the option file of the group said of the one that
+    it replaces, and `model.encoder.name=resnet18` what the light encoder has and it has not.
+
+    Args:
+        plain: the composed configuration, which is changed.
+        given: the dotted keys that the user gave on the command line.
+    """
+    for key in given:
+        *path, last = key.split(".")
+        node = _at(plain, path)
+        if last not in (TARGET, "name") or not isinstance(node, dict):
+            continue
+        own = {
+            name.removeprefix(f"{'.'.join(path)}.").split(".")[0]
+            for name in given
+            if name.startswith(f"{'.'.join(path)}.")
+        }
+        kept = own if last == TARGET else own | _options_at(plain, path)
+        for name in [name for name in node if name not in kept]:
+            del node[name]
+        if isinstance(plain, Composed):
+            gone = [place for place in plain.interpolations if value_at(plain, place) is None]
+            for place in gone:
+                del plain.interpolations[place]
+    return plain
+
+
+def _at(plain: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        plain = plain.get(part) if isinstance(plain, Mapping) else None
+    return plain
+
+
+def _options_at(plain: Mapping[str, Any], path: Sequence[str]) -> set[str]:
+    """The options of one of our components; of what is no component, all that are there."""
+    kind: str | None = path[0] if path and path[0] in KINDS else None
+    for depth in range(1, len(path) + 1):
+        node = _at(plain, path[:depth])
+        target = registry(kind).get(str(node.get("name"))) if kind and node else None
+        signature = read_signature(target, KINDS[kind].provided) if kind and target else None
+        if signature is None:
+            break
+        if depth == len(path):
+            return set(signature.options)
+        option = signature.options.get(path[depth])
+        kind = option.slot if option is not None else None
+    return set(_at(plain, path) or ())

@@ -1,0 +1,1 @@
+"""Further terms, weighed by name: `loss.terms.<name>`. Ours are in the three groups."""

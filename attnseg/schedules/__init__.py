@@ -1,0 +1,1 @@
+"""Loss weights, frozen parts and learning rates as pure functions of the epoch."""
