@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-import importlib
-import traceback
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from attnseg.common.errors import ConfigError, UserError
+from attnseg.common.importing import find_class, place_of
 from attnseg.component import provide
 from attnseg.config.component import Component
-from attnseg.errors import ConfigError, UserError
-from attnseg.hidden import without_mlflow
+from attnseg.schedules.phases import PhasePlan, Schedule
 
 if TYPE_CHECKING:
-    from attnseg.config.objective import LossConfig
+    from attnseg.config.objective import LossConfig, ScheduleConfig
     from attnseg.losses.adaptive import AdaptiveWeights
     from attnseg.losses.combined import CombinedLoss
-    from attnseg.models.output import SegmentationModel
-
-
-def find_class(target: str) -> Callable[..., Any]:
-    """Import the class or function of that dotted name.
-
-    Raises:
-        ConfigError: there is nothing importable, or nothing that can be called.
-    """
-    module_name, _, name = target.rpartition(".")
-    try:
-        with without_mlflow():
-            module = importlib.import_module(module_name)
-    except Exception as error:  # an import runs whatever the module does
-        raise ConfigError(f"{target} cannot be imported: {_place_of(error)}") from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        close = difflib.get_close_matches(name, dir(module), n=1)
-        hint = f"; did you mean {module_name}.{close[0]}?" if close else ""
-        raise ConfigError(f"{module_name} has no {name!r} that can be called{hint}")
-    made: Callable[..., Any] = found
-    return made
-
-
-def _place_of(error: Exception) -> str:
-    """What went wrong, with file and line."""
-    if isinstance(error, SyntaxError):
-        return f"SyntaxError: {error.msg} at {error.filename}:{error.lineno}"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "<frozen" not in f.filename]
-    return f"{type(error).__name__}: {error} at {frames[-1].filename}:{frames[-1].lineno}"
+    from attnseg.nn.output import SegmentationModel
 
 
 class _Guarded(functools.partial):  # type: ignore[type-arg]
@@ -60,7 +30,7 @@ class _Guarded(functools.partial):  # type: ignore[type-arg]
             raise
         except Exception as error:
             name = f"{self.func.__module__}.{self.func.__qualname__}"
-            raise ConfigError(f"{name} fails: {_place_of(error)}") from error
+            raise ConfigError(f"{name} fails: {place_of(error)}") from error
 
 
 def factory(component: Component) -> Callable[..., Any]:
@@ -96,6 +66,44 @@ def build_curve(curve: Component, key: str) -> Callable[[float], float]:
     if not callable(made):
         raise ConfigError(f"{key}: {curve.target} makes nothing that can be called with a share")
     return cast(Callable[[float], float], made)
+
+
+class _LazyCurve:
+    """A curve that is made when its first value is asked for.
+
+    How long a run is needs nobody's code, so reading a run folder makes none.
+    """
+
+    def __init__(self, curve: Component, key: str) -> None:
+        self._curve, self._key = curve, key
+
+    @cached_property
+    def _made(self) -> Callable[[float], float]:
+        return build_curve(self._curve, self._key)
+
+    @property
+    def over_run(self) -> bool:
+        return bool(getattr(self._made, "over_run", False))
+
+    def __call__(self, share: float) -> float:
+        return self._made(share)
+
+
+def build_schedule(config: ScheduleConfig) -> Schedule:
+    """The schedule that a configuration says; curves are made when they are asked for."""
+    phases = {
+        name: PhasePlan(
+            phase.epochs,
+            {
+                term: _LazyCurve(curve, f"schedule.phases.{name}.weights.{term}")
+                for term, curve in phase.weights.items()
+            },
+            phase.lr_factors,
+            phase.frozen,
+        )
+        for name, phase in config.phases.items()
+    }
+    return Schedule(phases, total_epochs=config.total_epochs, name=config.name)
 
 
 def build_loss(loss: LossConfig) -> CombinedLoss:
@@ -147,6 +155,6 @@ def build_model(
             f"'{attention.name}': add attention=none"
         )
     made = build(model, attention=factory(attention), load_weights=load_weights)
-    from attnseg.models.output import ForeignModel, SegmentationModel
+    from attnseg.nn.output import ForeignModel, SegmentationModel
 
     return made if isinstance(made, SegmentationModel) else ForeignModel(made)

@@ -11,9 +11,16 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from attnseg.credentials import concealed
-from attnseg.errors import FAILED, INTERRUPTED, USER_MISTAKE, UserError, WriteError, wrong_path
-from attnseg.signals import heeded, outlive_readers
+from attnseg.common.credentials import concealed
+from attnseg.common.errors import (
+    FAILED,
+    INTERRUPTED,
+    USER_MISTAKE,
+    UserError,
+    WriteError,
+    wrong_path,
+)
+from attnseg.common.signals import heeded, outlive_readers
 
 COMMANDS = {
     "train": "train a model; ends with a run folder (metrics, checkpoints, report)",

@@ -56,6 +56,10 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[int, Ge(1)]
 NonNegative = Annotated[float, Ge(0)]
 Norm = Literal["group", "batch", "instance"]
+WeightName = Literal["segmentation", "attention", "alignment"]
+"""What every schedule weighs; further terms of a loss have names of their own."""
+GroupName = Literal["attention", "head", "backbone"]
+"""The parts of a network that have learning rates of their own."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "attention": Kind(
-            "attnseg.models.attention", "torch.nn.Module", ("drr_channels", "xray_channels")
+            "attnseg.nn.attention", "torch.nn.Module", ("drr_channels", "xray_channels")
         ),
         "curve": Kind("attnseg.schedules.curves", None, ("t",), name_key="curve"),
         "segmentation_loss": Kind(
@@ -109,17 +113,17 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "loss_term": Kind("attnseg.losses.terms", None, ("output", "batch")),
         "weighting": Kind("attnseg.losses.adaptive", "torch.nn.Module", ("names",)),
         "encoder": Kind(
-            "attnseg.models.encoders", "torch.nn.Module", ("load_weights",), default="light"
+            "attnseg.nn.encoders", "torch.nn.Module", ("load_weights",), default="light"
         ),
         "fusion": Kind(
-            "attnseg.models.fusion",
+            "attnseg.nn.fusion",
             "torch.nn.Module",
             ("levels",),
             default="multiplicative",
             name_key=None,
         ),
         "model": Kind(
-            "attnseg.models",
+            "attnseg.nn",
             "torch.nn.Module",
             ("attention", "load_weights"),
             derived="SegmentationModel",

@@ -31,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from attnseg.errors import CheckpointError  # noqa: E402
+from attnseg.common.errors import CheckpointError  # noqa: E402
 from attnseg.runs.checkpoints import read_checkpoint  # noqa: E402
 from attnseg.runs.folder import RunFolder  # noqa: E402
 from tests.exactness import assert_equal_runs  # noqa: E402

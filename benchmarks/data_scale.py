@@ -52,8 +52,8 @@ def stages(
     layout: str, root: Path, cache: Path, *, cold: bool, check: bool, link: bool, digest: bool
 ) -> dict[str, float]:
     """Seconds of processor time a stage, in this process."""
-    from attnseg.commands.compose import compose_checked
     from attnseg.config import DataCommandConfig
+    from attnseg.config.compose import compose_checked
     from attnseg.data.check import check_data
     from attnseg.data.datamodule import AttnSegDataModule
 

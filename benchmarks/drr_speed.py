@@ -29,14 +29,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from step_cost import machine  # noqa: E402
 
-from attnseg.commands.compose import compose_checked  # noqa: E402
+from attnseg.common.errors import ConfigError  # noqa: E402
 from attnseg.config import DrrConfig  # noqa: E402
-from attnseg.data.drr.batch import project_all  # noqa: E402
-from attnseg.data.drr.geometry import build_geometry  # noqa: E402
-from attnseg.data.drr.reading import read_ct  # noqa: E402
-from attnseg.data.drr.renderers import find_renderer  # noqa: E402
-from attnseg.data.drr.views import optical_depth  # noqa: E402
-from attnseg.errors import ConfigError  # noqa: E402
+from attnseg.config.compose import compose_checked  # noqa: E402
+from attnseg.imaging.drr.batch import project_all  # noqa: E402
+from attnseg.imaging.drr.geometry import build_geometry  # noqa: E402
+from attnseg.imaging.drr.reading import read_ct  # noqa: E402
+from attnseg.imaging.drr.renderers import find_renderer  # noqa: E402
+from attnseg.imaging.drr.views import optical_depth  # noqa: E402
 
 RENDERERS = ("builtin", "nanodrr", "diffdrr")
 

@@ -26,7 +26,7 @@ from turns import machine_line  # noqa: E402
 CHILD = """
 import json, os, sys, time
 from attnseg.cli import main
-from attnseg.callbacks.interruption import Interruption
+from attnseg.training.callbacks.interruption import Interruption
 times = []
 def begins(self, *_): times.extend((time.time(), time.process_time()))
 def is_done(self, *_):

@@ -33,12 +33,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from turns import Times, finish, machine_line, table  # noqa: E402
 
-from attnseg.callbacks.interruption import StopRequest  # noqa: E402
-from attnseg.commands.compose import compose_checked  # noqa: E402
 from attnseg.config import TrainConfig  # noqa: E402
-from attnseg.module import AttnSegModule  # noqa: E402
+from attnseg.config.compose import compose_checked  # noqa: E402
 from attnseg.runs.folder import RunFolder  # noqa: E402
-from attnseg.runs.trainer import build_trainer  # noqa: E402
+from attnseg.training.callbacks.interruption import StopRequest  # noqa: E402
+from attnseg.training.module import AttnSegModule  # noqa: E402
+from attnseg.training.trainer import build_trainer  # noqa: E402
 
 WARM_UP = 2
 TRAINERS = {"cpu": "cpu", "cuda": "gpu"}

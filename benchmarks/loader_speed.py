@@ -34,14 +34,14 @@ from monai.data import CacheDataset, Dataset, PersistentDataset  # noqa: E402
 from step_cost import machine  # noqa: E402
 from synthetic_set import write_lidc_layout  # noqa: E402
 
-from attnseg.commands.compose import compose_checked  # noqa: E402
 from attnseg.config import AugmentConfig, TrainConfig  # noqa: E402
+from attnseg.config.compose import compose_checked  # noqa: E402
 from attnseg.data.cache import decode_images  # noqa: E402
 from attnseg.data.datamodule import AttnSegDataModule  # noqa: E402
 from attnseg.data.dataset import TrainDataset  # noqa: E402
 from attnseg.data.on_device import augment_batch, collate  # noqa: E402
 from attnseg.data.transforms import render  # noqa: E402
-from attnseg.data.window import full_window  # noqa: E402
+from attnseg.imaging.window import full_window  # noqa: E402
 
 KEYS = ("drr", "mask")
 
@@ -133,10 +133,10 @@ def waiting(root: Path, work: Path, words: list[str]) -> float:
     """Share of the time of an epoch's batches that Lightning waits for the next one."""
     from pytorch_lightning.profilers import SimpleProfiler
 
-    from attnseg.callbacks.interruption import StopRequest
-    from attnseg.module import AttnSegModule
     from attnseg.runs.folder import RunFolder
-    from attnseg.runs.trainer import build_trainer
+    from attnseg.training.callbacks.interruption import StopRequest
+    from attnseg.training.module import AttnSegModule
+    from attnseg.training.trainer import build_trainer
 
     words = [f"data.root={root}", "data=lidc_drr", f"data.cache_dir={work / 'cache'}",
              "trainer.accelerator=cpu", "trainer.progress_bar=false",

@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from step_options import make_step  # noqa: E402
 from turns import machine_line  # noqa: E402
 
-from attnseg.memory import reuse_freed_memory  # noqa: E402
+from attnseg.common.memory import reuse_freed_memory  # noqa: E402
 
 WORDS = {
     "default": ("model=dual_pathway", "attention=anatomical"),

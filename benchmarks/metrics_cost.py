@@ -29,10 +29,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from turns import Times, machine_line  # noqa: E402
 
-from attnseg.commands.compose import compose_checked  # noqa: E402
 from attnseg.config import TrainConfig  # noqa: E402
+from attnseg.config.compose import compose_checked  # noqa: E402
 from attnseg.metrics.collection import ValidationMetrics  # noqa: E402
-from attnseg.module import AttnSegModule  # noqa: E402
+from attnseg.training.module import AttnSegModule  # noqa: E402
 
 
 def some_maps(first: int, count: int, size: int) -> dict[str, Any]:

@@ -30,9 +30,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from step_options import OPTIONS  # noqa: E402
 from turns import machine_line  # noqa: E402
 
-from attnseg.commands.compose import compose_checked  # noqa: E402
 from attnseg.config import TrainConfig  # noqa: E402
-from attnseg.runs.fit import fit  # noqa: E402
+from attnseg.config.compose import compose_checked  # noqa: E402
+from attnseg.training.fit import fit  # noqa: E402
 
 STUDY = (
     "experiment=demo",

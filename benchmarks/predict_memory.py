@@ -49,10 +49,10 @@ class Measured:
 
 
 def write_checkpoint(path: Path) -> Path:
-    from attnseg.commands.compose import compose_checked
     from attnseg.config import TrainConfig
-    from attnseg.module import AttnSegModule
+    from attnseg.config.compose import compose_checked
     from attnseg.runs.checkpoints import LoadedCheckpoint, export_safetensors
+    from attnseg.training.module import AttnSegModule
 
     config = compose_checked("train", TINY, TrainConfig)
     weights = AttnSegModule(config).model.state_dict()
@@ -62,7 +62,7 @@ def write_checkpoint(path: Path) -> Path:
 
 
 def write_images(folder: Path, count: int, size: int) -> None:
-    from attnseg.data.images import write_image
+    from attnseg.imaging.images import write_image
 
     rng = np.random.default_rng(0)
     folder.mkdir()

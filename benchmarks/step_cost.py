@@ -41,7 +41,7 @@ from turns import cpu_name  # noqa: E402
 
 from attnseg.build import build, build_model  # noqa: E402
 from attnseg.config import component  # noqa: E402
-from attnseg.models.original import OriginalAnatomicalAttention  # noqa: E402
+from attnseg.nn.original import OriginalAnatomicalAttention  # noqa: E402
 
 MIB = 2**20
 RESNET50_CHANNELS = (64, 256, 512, 1024, 2048)

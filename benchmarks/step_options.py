@@ -28,10 +28,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from framework_overhead import MODELS, ONE_RATE, a_batch  # noqa: E402
 from turns import finish, machine_line, table, take_turns  # noqa: E402
 
-from attnseg.commands.compose import compose_checked  # noqa: E402
 from attnseg.config import TrainConfig  # noqa: E402
-from attnseg.models.output import count_parameters  # noqa: E402
-from attnseg.module import AttnSegModule  # noqa: E402
+from attnseg.config.compose import compose_checked  # noqa: E402
+from attnseg.nn.output import count_parameters  # noqa: E402
+from attnseg.training.module import AttnSegModule  # noqa: E402
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "plain": (),

@@ -12,7 +12,7 @@ DISTINCT = 20  # pictures that differ; ext4 allows 65,000 links to each
 
 def write_pictures(folder: Path, size: int) -> list[tuple[Path, Path]]:
     """`DISTINCT` smooth, noisy pictures (8 bit) with the mask of one bright disc each; as PNG."""
-    from attnseg.data.images import write_image
+    from attnseg.imaging.images import write_image
 
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[0:size, 0:size] / size

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
+from attnseg.config.compose import compose_checked
 from attnseg.runs.folder import RunFolder
 
 TINY = (
@@ -49,7 +49,7 @@ def configure(folder: Path, *overrides: str) -> TrainConfig:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> RunFolder:
     """One tiny finished run, shared by the tests that only look at it."""
-    from attnseg.runs.fit import fit
+    from attnseg.training.fit import fit
 
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "finished")
     assert fit(configure(folder.path)) == 0
@@ -59,7 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> RunF
 @pytest.fixture(scope="session")
 def detector(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> RunFolder:
     """A tiny run that has learnt enough to find something in most phantoms."""
-    from attnseg.runs.fit import fit
+    from attnseg.training.fit import fit
 
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "detector")
     words = ("data.n_cases=16", "schedule.total_epochs=6", "optim.lr=3e-3", "logger=none")

@@ -21,12 +21,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from attnseg.callbacks import interruption
-from attnseg.callbacks import ledger as ledger_callback
 from attnseg.data.datamodule import AttnSegDataModule
-from attnseg.module import AttnSegModule
 from attnseg.runs import checkpoints
-from attnseg.runs.launch import worker
+from attnseg.training.callbacks import interruption
+from attnseg.training.callbacks import ledger as ledger_callback
+from attnseg.training.launch import worker
+from attnseg.training.module import AttnSegModule
 
 FAULT: dict[str, Any] = json.loads(os.environ.get("ATTNSEG_FAULT", "{}"))
 

@@ -99,13 +99,16 @@ def attacks(folder: Path) -> dict[str, dict[str, Any]]:
         },
         "torch.nn": {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 1},
         "a function of ours": {
-            "_target_": "attnseg.files.write_text",
+            "_target_": "attnseg.common.files.write_text",
             "path": str(ran(folder)),
             "text": "",
         },
-        "a class of ours": {"_target_": "attnseg.runs.sweep.worker.JobRunner", "sweep": "x"},
-        "through a module of ours": {"_target_": "attnseg.files.os.system", "command": touch},
-        "re-exported by us": {"_target_": "attnseg.files.Path"},
+        "a class of ours": {"_target_": "attnseg.sweeps.worker.JobRunner", "sweep": "x"},
+        "through a module of ours": {
+            "_target_": "attnseg.common.files.os.system",
+            "command": touch,
+        },
+        "re-exported by us": {"_target_": "attnseg.common.files.Path"},
         "MONAI's importer": {
             "_target_": "monai.utils.module.optional_import",
             "module": MODULE,

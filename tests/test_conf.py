@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from attnseg.build import build_loss, build_model, build_weighting
-from attnseg.commands.compose import compose, compose_checked
+from attnseg.build import build_loss, build_model, build_schedule, build_weighting
 from attnseg.commands.help import group_options
 from attnseg.commands.train import GROUPS
+from attnseg.common.paths import conf_dir
 from attnseg.config import (
     AnalyzeConfig,
     ChestXDetDataConfig,
@@ -34,11 +34,10 @@ from attnseg.config import (
     TrainConfig,
     validate,
 )
+from attnseg.config.compose import compose, compose_checked
 from attnseg.config.drr import MasksConfig
-from attnseg.data.drr.views import project_view
-from attnseg.paths import conf_dir
-from attnseg.schedules.phases import Schedule
-from tests.data.drr.helpers import chest, volume
+from attnseg.imaging.drr.views import project_view
+from tests.imaging.drr.helpers import chest, volume
 
 NOT_OF_TRAINING = {"projection"}  # groups of other commands
 OPTIONS = [
@@ -60,7 +59,7 @@ def overrides_for(group: str, option: str) -> list[str]:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_is_composed_checked_and_built(group: str, option: str) -> None:
     config = compose_checked("train", overrides_for(group, option), TrainConfig)
-    schedule = Schedule(config.schedule)
+    schedule = build_schedule(config.schedule)
     assert schedule.total_epochs >= 1
     build_weighting(config.schedule.adaptive, config.loss.names)
     if group in ("model", "attention", "experiment"):

@@ -11,9 +11,9 @@ import torch
 
 from attnseg.build import build_model
 from attnseg.cli import main
-from attnseg.commands.compose import compose_checked
+from attnseg.common.errors import CheckpointError, ConfigError
 from attnseg.config import TrainConfig, validate
-from attnseg.errors import CheckpointError, ConfigError
+from attnseg.config.compose import compose_checked
 from attnseg.runs.checkpoints import load_checkpoints, read_checkpoint
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import read_ledger

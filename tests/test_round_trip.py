@@ -10,10 +10,10 @@ import pytest
 import SimpleITK as sitk
 
 from attnseg.cli import main
-from attnseg.data.images import read_image
+from attnseg.imaging.images import read_image
 from tests.conftest import TINY
-from tests.data.drr.helpers import chest, write, write_series
-from tests.prediction.helpers import as_integers, read_seg_by_hand, write_dicom
+from tests.imaging.drr.helpers import chest, write, write_series
+from tests.inference.helpers import as_integers, read_seg_by_hand, write_dicom
 
 PATIENTS = 6
 CHEST = (40, 40, 48)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from attnseg.commands.evaluate import OVERRIDES
 from attnseg.commands.help import command_help, show, wants_help
-from attnseg.commands.measure import measure, measure_training, prepare
 from attnseg.config import AnalyzeConfig
+from attnseg.evaluation.job import measure, measure_training, prepare
 
 _OWN = (("train_cases=0", "do not measure cases that trained it beside a held-out split"),)
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnseg.commands.compose import compose
 from attnseg.commands.help import command_help, show, wants_help
+from attnseg.common.credentials import concealed
+from attnseg.common.errors import ConfigError, DataError
 from attnseg.config import CompareConfig, validate
+from attnseg.config.compose import compose
 from attnseg.config.grammar import words_and_overrides
-from attnseg.credentials import concealed
-from attnseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from attnseg.reports.compare.study import ComparedRun
@@ -77,7 +77,7 @@ def _compare(config: CompareConfig, found: Gathered, command: str) -> int:
     from attnseg.commands.compare_check import Present
     from attnseg.commands.compare_measure import measured_runs
     from attnseg.commands.compare_terminal import print_study
-    from attnseg.files import make_folder
+    from attnseg.common.files import make_folder
     from attnseg.reports.compare.heatmap import heat_keys
     from attnseg.reports.compare.page import Report, write_comparison
     from attnseg.reports.compare.pairing import Sampling, choose_baselines, compare_pairs

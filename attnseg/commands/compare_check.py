@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from attnseg.common.errors import UserError
 from attnseg.config import AnyData, EvaluateConfig, validate
 from attnseg.data.file_digests import digests_of
-from attnseg.errors import UserError
 from attnseg.reports.compare.evaluations import Evaluation
 from attnseg.runs.content import read_content
 
@@ -91,10 +91,10 @@ def content_of_split(data: AnyData, split: str) -> Content:
     Raises:
         ConfigError, DataError: the data set, its split or one of its files cannot be used.
     """
+    from attnseg.common.paths import cache_folder
     from attnseg.data.digest import content_of
-    from attnseg.data.readers import build_source, sound_cases
+    from attnseg.data.sources import build_source, sound_cases
     from attnseg.data.splits import make_splits, training_share
-    from attnseg.paths import cache_folder
 
     source = build_source(data)
     cases = sound_cases(source)

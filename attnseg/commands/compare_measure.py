@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from attnseg.commands.compare_check import Present, Standing
-from attnseg.commands.measure import Job, measure, prepare
-from attnseg.commands.pictures import maps_of
+from attnseg.common.errors import UserError
 from attnseg.config import CompareConfig
 from attnseg.config.grammar import assignment
-from attnseg.errors import UserError
+from attnseg.evaluation.job import Job, measure, prepare
+from attnseg.evaluation.pictures import maps_of
 from attnseg.reports.compare.evaluations import (
     Evaluation,
     evaluation_folder,
@@ -136,7 +136,7 @@ def _pictures(record: RunRecord, evaluation: Evaluation, config: CompareConfig) 
 def _keep_maps(job: Job, case_ids: Sequence[str], path: Path, evaluation: Evaluation) -> None:
     """Run the model over these cases once more and keep their images beside cases.csv."""
     from attnseg.data.datamodule import AttnSegDataModule
-    from attnseg.prediction.predictor import predictor_of
+    from attnseg.inference.predictor import predictor_of
     from attnseg.reports.compare.maps import write_maps
 
     model = predictor_of(job.members, job.passes)

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnseg.commands.compose import compose_checked
 from attnseg.commands.help import command_help, show, wants_help
+from attnseg.common.errors import ConfigError
 from attnseg.config import DataCommandConfig
-from attnseg.errors import ConfigError
+from attnseg.config.compose import compose_checked
 
 OVERRIDES = (
     ("data=lidc_drr data.root=PATH", "real DRRs in their original layout"),
@@ -53,9 +53,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(config: DataCommandConfig) -> int:
+    from attnseg.common.files import make_folder, write_text
+    from attnseg.common.listing import shortened
     from attnseg.data.check import report_on
-    from attnseg.files import make_folder, write_text
-    from attnseg.listing import shortened
 
     report = report_on(config.data)
     lines = [str(finding) for finding in report.findings]

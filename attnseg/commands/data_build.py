@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attnseg.commands.compose import compose_checked
 from attnseg.commands.help import group_options
+from attnseg.common.errors import ConfigError
+from attnseg.common.paths import conf_dir
 from attnseg.config import DataBuildConfig
-from attnseg.errors import ConfigError
-from attnseg.paths import conf_dir
+from attnseg.config.compose import compose_checked
 
 
 def build(overrides: Sequence[str]) -> int:

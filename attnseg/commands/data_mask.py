@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attnseg.commands.compose import compose_checked
 from attnseg.config import DataMaskConfig
+from attnseg.config.compose import compose_checked
 
 
 def mask(overrides: Sequence[str]) -> int:
     """Write the mask of one CT, or of every CT of a folder, and say where. Returns 0."""
     config = compose_checked("data_mask", overrides, DataMaskConfig)
-    from attnseg.data.annotations.convert import convert
+    from attnseg.imaging.annotations.convert import convert
 
     written = convert(config)
     for path, voxels, nodules in written:

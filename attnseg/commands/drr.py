@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from attnseg.commands.compose import compose_checked
 from attnseg.commands.help import command_help, show, wants_help
+from attnseg.common.errors import FAILED
+from attnseg.config.compose import compose_checked
 from attnseg.config.drr import DrrConfig
-from attnseg.errors import FAILED
 
 OVERRIDES = (
     ("ct=PATH", "a volume, a folder with a DICOM series, a folder of either, or a glob"),
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
         return show(command_help("drr", purpose, ("projection",), OVERRIDES))
     config = compose_checked("drr", arguments, DrrConfig)
 
-    from attnseg.data.drr.batch import project_all
+    from attnseg.imaging.drr.batch import project_all
 
     try:
         summary = project_all(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from attnseg.commands.help import CHECKPOINT_OVERRIDES, command_help, show, wants_help
-from attnseg.commands.measure import measure, prepare
+from attnseg.evaluation.job import measure, prepare
 
 OVERRIDES = (
     *CHECKPOINT_OVERRIDES,

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnseg.commands.compose import compose_checked
 from attnseg.commands.help import command_help, show, wants_help
+from attnseg.common.errors import ConfigError
 from attnseg.config import ExportConfig
-from attnseg.errors import ConfigError
+from attnseg.config.compose import compose_checked
 
 if TYPE_CHECKING:
-    from attnseg.export.graph import Agreement
+    from attnseg.inference.export.graph import Agreement
     from attnseg.runs.checkpoints import LoadedCheckpoint
 
 OVERRIDES = (
@@ -53,8 +53,8 @@ def main(argv: Sequence[str]) -> int:
             f"output={config.output}: give a file that ends in {suffix} (format={config.format})"
         )
 
-    from attnseg.commands.measure import results_home
-    from attnseg.files import make_folder
+    from attnseg.common.files import make_folder
+    from attnseg.evaluation.job import results_home
     from attnseg.runs.checkpoints import load_checkpoints, without_paths
     from attnseg.runs.identity import run_name
 
@@ -82,9 +82,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _export_graph(config: ExportConfig, members: Sequence[LoadedCheckpoint], output: Path) -> int:
-    from attnseg.export.graph import export_graph
-    from attnseg.files import write_json
-    from attnseg.prediction.predictor import grid_of, predictor_of
+    from attnseg.common.files import write_json
+    from attnseg.inference.export.graph import export_graph
+    from attnseg.inference.predictor import grid_of, predictor_of
 
     assert config.format != "safetensors"
     predictor = predictor_of(members)
@@ -129,8 +129,8 @@ def _card(
     from importlib.metadata import version
 
     from attnseg import __version__
-    from attnseg.export.graph import INPUTS, OPSET, OUTPUTS
-    from attnseg.prediction.predictor import threshold_of
+    from attnseg.inference.export.graph import INPUTS, OPSET, OUTPUTS
+    from attnseg.inference.predictor import threshold_of
 
     size = members[0].config.data.size
     free = agreement.dynamic_size

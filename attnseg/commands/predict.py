@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnseg.commands.compose import compose_checked
 from attnseg.commands.help import CHECKPOINT_OVERRIDES, command_help, show, wants_help
+from attnseg.common.errors import FAILED, DataError
 from attnseg.config import PredictConfig
-from attnseg.errors import FAILED, DataError
+from attnseg.config.compose import compose_checked
 
 if TYPE_CHECKING:
-    from attnseg.prediction.case import Settings
-    from attnseg.prediction.inputs import Item
-    from attnseg.prediction.session import Outcome
+    from attnseg.inference.case import Settings
+    from attnseg.inference.inputs import Item
+    from attnseg.inference.session import Outcome
     from attnseg.runs.checkpoints import LoadedCheckpoint
 
 OVERRIDES = (
@@ -39,12 +39,12 @@ def main(argv: Sequence[str]) -> int:
         return show(command_help("predict", purpose, (), OVERRIDES))
     config = compose_checked("predict", arguments, PredictConfig)
 
-    from attnseg.commands.measure import ready_device
-    from attnseg.files import make_folder
-    from attnseg.prediction.batches import BatchRunner
-    from attnseg.prediction.inputs import find_items
-    from attnseg.prediction.predictor import PassOptions, predictor_of, threshold_of
-    from attnseg.prediction.session import settings_of
+    from attnseg.common.files import make_folder
+    from attnseg.common.memory import ready_device
+    from attnseg.inference.batches import BatchRunner
+    from attnseg.inference.inputs import find_items
+    from attnseg.inference.predictor import PassOptions, predictor_of, threshold_of
+    from attnseg.inference.session import settings_of
     from attnseg.runs.checkpoints import load_checkpoints
 
     members = load_checkpoints(config.checkpoint, trust=config.trust)
@@ -71,8 +71,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _refuse_missing_extras(items: Sequence[Item], config: PredictConfig) -> None:
     """Say before the work that DICOM needs an extra which is not installed."""
-    from attnseg.data.radiograph import kind_of, need_pydicom
-    from attnseg.prediction.dicom_objects import need_highdicom
+    from attnseg.imaging.radiograph import kind_of, need_pydicom
+    from attnseg.inference.dicom_objects import need_highdicom
 
     if any(kind_of(item.image) == "dicom" for item in items if item.image.is_file()):
         need_pydicom()
@@ -85,7 +85,7 @@ def _predict(items: Sequence[Item], settings: Settings, runner: Any) -> Outcome:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    from attnseg.prediction.session import predict_items
+    from attnseg.inference.session import predict_items
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -100,8 +100,8 @@ def _write_all(
     members: Sequence[LoadedCheckpoint],
 ) -> None:
     """The tables, the page and problems.json."""
-    from attnseg.prediction.summary import write_problems, write_summaries
-    from attnseg.reports.predictions import write_predictions_page
+    from attnseg.inference.page import write_predictions_page
+    from attnseg.inference.summary import write_problems, write_summaries
 
     config, out = settings.config, Path(settings.config.out)
     write_problems(out, outcome.problems, anonymise=config.anonymise)
@@ -141,7 +141,7 @@ def _counted(number: int, noun: str) -> str:
 
 def _report(items: Sequence[Item], outcome: Outcome, settings: Settings) -> int:
     """Say what was done, what could not be, and where the results are."""
-    from attnseg.prediction.summary import grouped, records_of
+    from attnseg.inference.summary import grouped, records_of
 
     out = Path(settings.config.out)
     lines = grouped(outcome.problems, {item.name: item.image for item in items})

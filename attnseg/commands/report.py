@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from attnseg.commands.help import command_help, show, wants_help
+from attnseg.common.errors import FAILED, ConfigError, DataError
 from attnseg.config.grammar import words_and_overrides
-from attnseg.errors import FAILED, ConfigError, DataError
 
 OVERRIDES = (
     ("runs/a runs/b, or SWEEP_FOLDER, or runs", "run folders, and folders that hold some"),

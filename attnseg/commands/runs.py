@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from attnseg.commands.compose import compose_checked
 from attnseg.commands.help import command_help, show, wants_help
 from attnseg.commands.runs_lines import (
     age_words,
@@ -17,9 +16,10 @@ from attnseg.commands.runs_lines import (
     size_words,
     write_lines,
 )
+from attnseg.common.errors import FAILED, ConfigError
 from attnseg.config import RunsListConfig, RunsPruneConfig
+from attnseg.config.compose import compose_checked
 from attnseg.config.grammar import assignment, words_and_overrides
-from attnseg.errors import FAILED, ConfigError
 
 if TYPE_CHECKING:
     from attnseg.runs.records import RunRecord

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnseg.errors import ConfigError
-from attnseg.files import write_csv
+from attnseg.common.errors import ConfigError
+from attnseg.common.files import write_csv
 
 if TYPE_CHECKING:
     from attnseg.runs.records import RunRecord

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnseg.commands.compose import compose
 from attnseg.commands.runs_lines import (
     age_words,
     found_runs,
@@ -16,9 +15,10 @@ from attnseg.commands.runs_lines import (
     words_of,
     write_lines,
 )
+from attnseg.common.errors import ConfigError
 from attnseg.config import RunsShowConfig, validate
+from attnseg.config.compose import compose
 from attnseg.config.grammar import words_and_overrides
-from attnseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from attnseg.runs.records import RunRecord

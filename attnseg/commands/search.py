@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attnseg.commands.compose import compose_here
-from attnseg.commands.sweep import Words, composer, digest, parse, plain_value
+from attnseg.common.errors import ConfigError, UserError
+from attnseg.common.files import write_text
 from attnseg.config import (
     CategoricalSpace,
     FloatSpace,
@@ -18,11 +18,12 @@ from attnseg.config import (
     TrainConfig,
     validate,
 )
-from attnseg.errors import ConfigError, UserError
-from attnseg.files import write_text
-from attnseg.runs.identity import id_part, identified
-from attnseg.runs.sweep.record import SweepRecord
-from attnseg.runs.sweep.search import SearchPlan
+from attnseg.config.compose import compose_here
+from attnseg.runs.identity import id_part
+from attnseg.sweeps.record import SweepRecord
+from attnseg.sweeps.search import SearchPlan
+from attnseg.sweeps.words import Words, composer, digest, parse, plain_value
+from attnseg.training.identified import identified
 
 
 def plan(words: Words, command: str) -> SearchPlan:
@@ -80,7 +81,7 @@ def _study_of(record: SweepRecord, parts: Mapping[str, Any], data_digest: str | 
 
 def hydra_key(key: str) -> str:
     """A key of sweep.search_space in the form that Hydra takes it in."""
-    from attnseg.commands.compose import relax
+    from attnseg.config.compose import relax
 
     return relax([f"{key}=x"], TrainConfig)[0].partition("=")[0]
 

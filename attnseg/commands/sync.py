@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from attnseg.commands.compose import compose
 from attnseg.commands.help import command_help, show, wants_help
+from attnseg.common.errors import FAILED, ConfigError
 from attnseg.config import SyncConfig, validate
+from attnseg.config.compose import compose
 from attnseg.config.grammar import words_and_overrides
-from attnseg.errors import FAILED, ConfigError
 
 if TYPE_CHECKING:
-    from attnseg.loggers.sync import Candidate
+    from attnseg.training.loggers.sync import Candidate
 
 OVERRIDES = (
     ("runs/mine runs/other", "run folders, or folders of runs; default: root"),
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         purpose = "send offline runs to Weights & Biases, each as one whole run"
         return show(command_help("sync [PATH ...]", purpose, (), OVERRIDES))
     settings = configure(arguments)
-    from attnseg.loggers.sync import candidates
+    from attnseg.training.loggers.sync import candidates
 
     runs = candidates(settings)
     for run in runs:
@@ -70,7 +70,7 @@ def _server_answers(waiting: Sequence[Candidate]) -> bool:
     Raises:
         ConfigError: no key is set.
     """
-    from attnseg.loggers.wandb_run import has_key, server, unreachable
+    from attnseg.training.loggers.wandb_run import has_key, server, unreachable
 
     if not has_key():
         raise ConfigError(
@@ -91,7 +91,7 @@ def _server_answers(waiting: Sequence[Candidate]) -> bool:
 
 def _send_all(waiting: Sequence[Candidate], settings: SyncConfig) -> int:
     """Send one after the other, telling how far it is; returns how many failed."""
-    from attnseg.loggers.sync import SendingFailed, send
+    from attnseg.training.loggers.sync import SendingFailed, send
 
     urls, failed = [], 0
     for number, run in enumerate(waiting, start=1):

@@ -8,13 +8,9 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from attnseg.commands.compose import compose_checked, explain, given_keys, relax
 from attnseg.commands.help import command_help, show, wants_help
-from attnseg.config import OptunaSweepConfig, TrainConfig
-from attnseg.config.component import without_replaced
-from attnseg.config.environment import composed
-from attnseg.credentials import concealed
-from attnseg.errors import (
+from attnseg.common.credentials import concealed
+from attnseg.common.errors import (
     FAILED,
     USER_MISTAKE,
     ConfigError,
@@ -22,7 +18,11 @@ from attnseg.errors import (
     WriteError,
     wrong_path,
 )
-from attnseg.paths import conf_dir
+from attnseg.common.paths import conf_dir
+from attnseg.config import OptunaSweepConfig, TrainConfig
+from attnseg.config.component import without_replaced
+from attnseg.config.compose import compose_checked, explain, given_keys, relax
+from attnseg.config.environment import composed
 
 GROUPS = (
     "data",
@@ -129,7 +129,7 @@ def _through_hydra(arguments: list[str]) -> int:
 def _train(config: Any, words: Sequence[str]) -> int:
     """One run."""
     from attnseg.config import validate
-    from attnseg.runs.launch import launch
+    from attnseg.training.launch import launch
 
     try:
         checked = validate(

@@ -8,7 +8,8 @@ mistyped key costs no import of torch.
 
 from __future__ import annotations
 
-from attnseg.config.base import GroupName, Norm, Section, WeightName
+from attnseg.component import GroupName, Norm, WeightName
+from attnseg.config.base import Section
 from attnseg.config.commands import (
     AnalyzeConfig,
     CompareConfig,

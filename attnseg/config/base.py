@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -18,9 +18,6 @@ Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Channels = Annotated[list[Positive], Field(min_length=2, max_length=5)]  # stride 32 at most
-WeightName = Literal["segmentation", "attention", "alignment"]
-GroupName = Literal["attention", "head", "backbone"]
-Norm = Literal["group", "batch", "instance"]
 
 
 def _one_or_more(value: Any) -> Any:
@@ -34,8 +31,8 @@ def _dotted(names: list[str]) -> list[str]:
     return names
 
 
-# Packages whose classes a file may name (attnseg.trust). Never written to a file: it would be a
-# grant that whoever changes the file could give.
+# Packages whose classes a file may name (attnseg.config.trust). Never written to a file: it would
+# be a grant that whoever changes the file could give.
 Trust = Annotated[
     list[str], BeforeValidator(_one_or_more), AfterValidator(_dotted), Field(exclude=True)
 ]

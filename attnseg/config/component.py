@@ -201,7 +201,7 @@ def schema_of(kind: str, target: str, *, imports: bool) -> type[Component]:
     if signature is None and not imports:
         signature = Signature(target, open=True, asks_for=provided)
     elif signature is None:
-        from attnseg.build import find_class  # imports what the configuration names
+        from attnseg.common.importing import find_class  # imports what the configuration names
 
         signature = imported_signature(target, find_class(target), provided)
     fields: dict[str, Any] = {

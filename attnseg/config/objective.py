@@ -7,7 +7,8 @@ from typing import Annotated, get_args
 
 from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
 
-from attnseg.config.base import GroupName, NonNegative, Positive, Section, WeightName
+from attnseg.component import GroupName, WeightName
+from attnseg.config.base import NonNegative, Positive, Section
 from attnseg.config.component import TARGET, Component, component, slot
 
 

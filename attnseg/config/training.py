@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from attnseg.config.base import Beta, Fraction, GroupName, NonNegative, Positive, Section, Trust
+from attnseg.component import GroupName
+from attnseg.config.base import Beta, Fraction, NonNegative, Positive, Section, Trust
 from attnseg.config.data import AnyData
 from attnseg.config.model import AnyAttention, AnyModel
 from attnseg.config.objective import LossConfig, ScheduleConfig, ends_of

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from attnseg.common.errors import ConfigError
 from attnseg.config.base import Section
 from attnseg.config.component import ComponentError, having, importing
 from attnseg.config.environment import Composed, value_at, with_value
-from attnseg.errors import ConfigError
 
 SectionT = TypeVar("SectionT", bound=Section)
 

@@ -5,6 +5,6 @@ size; `splits` divides patients; `dataset`, `sampling` and `loader` turn them in
 are a pure function of (seed, epoch, index); `datamodule` ties it together for Lightning.
 """
 
-from attnseg.data.case import Case, CaseImages, Source, Spacing
+from attnseg.imaging.case import Case, CaseImages, Source, Spacing
 
 __all__ = ["Case", "CaseImages", "Source", "Spacing"]

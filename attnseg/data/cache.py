@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from attnseg.data.case import Case, CaseImages, Source
-from attnseg.data.parallel import for_each
-from attnseg.data.pictures import LENGTH, sketches_of
+from attnseg.common.errors import ConfigError, DataError
+from attnseg.common.parallel import for_each
 from attnseg.data.record import (
     CHECKSUM,
     Decoded,
@@ -32,8 +31,9 @@ from attnseg.data.record import (
     map_record,
     read_head,
 )
-from attnseg.data.resize import fit_images
-from attnseg.errors import ConfigError, DataError
+from attnseg.imaging.case import Case, CaseImages, Source
+from attnseg.imaging.pictures import LENGTH, sketches_of
+from attnseg.imaging.resize import fit_images
 
 CACHE_VERSION = 3
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attnseg.common.errors import DataError, UserError
+from attnseg.common.parallel import for_each
 from attnseg.config import AnyData
-from attnseg.data.case import Case, CaseImages, Source, Spacing
 from attnseg.data.case_set.verify import changed_files
 from attnseg.data.findings import Finding, some
-from attnseg.data.images import read_image
 from attnseg.data.leaks import shared_pictures, similar_patients, split_of_patients
-from attnseg.data.parallel import for_each
-from attnseg.data.pictures import LENGTH, sketches_of
-from attnseg.data.readers import build_source, unlabelled_cases, why_empty
+from attnseg.data.sources import build_source, unlabelled_cases, why_empty
 from attnseg.data.splits import make_splits, unused_split_column
-from attnseg.errors import DataError, UserError
+from attnseg.imaging.case import Case, CaseImages, Source, Spacing
+from attnseg.imaging.images import read_image
+from attnseg.imaging.pictures import LENGTH, sketches_of
 
 _PLAUSIBLE_MM = (0.05, 5.0)
 _SIZES = 3  # named in the summary

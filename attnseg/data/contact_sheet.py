@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from attnseg.common.errors import DataError
+from attnseg.common.paths import cache_folder
 from attnseg.config import AnyData
 from attnseg.data.cache import DecodedCache
-from attnseg.data.case import Case
-from attnseg.data.readers import build_source
 from attnseg.data.record import Decoded
+from attnseg.data.sources import build_source
 from attnseg.data.splits import make_splits
-from attnseg.errors import DataError
-from attnseg.paths import cache_folder
+from attnseg.imaging.case import Case
 
 _CASES_A_ROW = 3
 _PANEL_INCHES = 2.6

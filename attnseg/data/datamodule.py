@@ -12,9 +12,11 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from attnseg.common.errors import ConfigError, DataError
+from attnseg.common.paths import cache_folder
+from attnseg.common.processes import place
 from attnseg.config import AnyData
 from attnseg.data.cache import DecodedCache
-from attnseg.data.case import Case, Source
 from attnseg.data.dataset import CaseDataset, TrainDataset
 from attnseg.data.digest import Content, content_of
 from attnseg.data.findings import Finding
@@ -26,12 +28,10 @@ from attnseg.data.leaks import (
 )
 from attnseg.data.loader import ResumableLoader, eval_loader
 from attnseg.data.on_device import augment_batch
-from attnseg.data.readers import build_source, sound_cases
 from attnseg.data.sampling import EpochSampler, EvalSampler
+from attnseg.data.sources import build_source, sound_cases
 from attnseg.data.splits import SPLIT_NAMES, Splits, make_splits, training_share
-from attnseg.errors import ConfigError, DataError
-from attnseg.paths import cache_folder
-from attnseg.processes import place
+from attnseg.imaging.case import Case, Source
 
 AnySplit = Literal["all", "train", "val", "test"]
 

@@ -17,16 +17,16 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from attnseg.common.seeding import derive_seed
 from attnseg.config import AugmentConfig, PatchConfig, SyntheticConfig
 from attnseg.data.cache import DecodedCache
-from attnseg.data.case import Case
 from attnseg.data.on_device import PLAN, Plan
 from attnseg.data.record import Decoded
 from attnseg.data.sampling import SampleKey, nodule_generator, patch_corner, sample_generator
 from attnseg.data.synthetic import LocationPrior, Nodule, draw_nodules
 from attnseg.data.transforms import draw_augmentation, largest_margin, render
-from attnseg.data.window import Window, full_window
-from attnseg.seeding import derive_seed
+from attnseg.imaging.case import Case
+from attnseg.imaging.window import Window, full_window
 
 Sample = dict[str, Any]
 

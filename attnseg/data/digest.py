@@ -14,14 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from attnseg.common.errors import DataError
 from attnseg.config import AnyData
-from attnseg.data.case import Case, CaseContent, Source
 from attnseg.data.file_digests import SIZE, FileDigests
-from attnseg.data.readers.files import attempt
-from attnseg.errors import DataError
-
-ROW = "row of case "
-"""What a name begins with that means no file, but what tables and options say of a case."""
+from attnseg.data.sources.files import attempt
+from attnseg.imaging.case import Case, CaseContent, Source
+from attnseg.runs.content import ROW
 
 
 class Membership(NamedTuple):
@@ -93,9 +91,9 @@ def digest_of(config: AnyData, *, progress: bool = True) -> str:
     Raises:
         ConfigError, DataError: the data set, its split or one of its files cannot be used.
     """
-    from attnseg.data.readers import build_source, sound_cases
+    from attnseg.common.paths import cache_folder
+    from attnseg.data.sources import build_source, sound_cases
     from attnseg.data.splits import make_splits, training_share
-    from attnseg.paths import cache_folder
 
     source = build_source(config)
     splits = make_splits(sound_cases(source), config.split)

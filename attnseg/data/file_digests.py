@@ -16,9 +16,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from attnseg.common.files import write_atomically
+from attnseg.common.paths import cache_folder
 from attnseg.data.detached import data_files
-from attnseg.files import write_atomically
-from attnseg.paths import cache_folder
 
 SIZE = 16  # bytes of a digest: sha256, cut off
 _SETTLED_NS = 2 * 10**9  # a file that changed later than so long ago may change within its clock

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from attnseg.data.case import Case
 from attnseg.data.findings import Finding, some
-from attnseg.data.pictures import same_pictures
 from attnseg.data.spelling import look_alikes, shown
 from attnseg.data.splits import SPLIT_NAMES, Splits
+from attnseg.imaging.case import Case
+from attnseg.imaging.pictures import same_pictures
 
 
 def split_of_patients(splits: Splits) -> dict[str, str]:

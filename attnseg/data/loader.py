@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from attnseg.common.errors import CheckpointError
+from attnseg.common.signals import leave_to_parent
 from attnseg.data.on_device import collate
 from attnseg.data.sampling import EpochSampler, EvalSampler
-from attnseg.errors import CheckpointError
-from attnseg.signals import leave_to_parent
 
 Batch = dict[str, Any]
 

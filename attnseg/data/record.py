@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attnseg.data.case import CaseImages, Spacing
-from attnseg.data.pictures import LENGTH
+from attnseg.imaging.case import CaseImages, Spacing
+from attnseg.imaging.pictures import LENGTH
 
 CHECKSUM = "checksum"
 _NUMBERS = (CHECKSUM, "n_foreground", "mean", "std", "spacing", "sketches")

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from attnseg.common.errors import ConfigError, DataError
+from attnseg.common.tables import read_table
 from attnseg.config import SplitConfig
-from attnseg.data.case import Case
 from attnseg.data.spelling import look_alikes, shown
-from attnseg.data.tables import read_table
-from attnseg.errors import ConfigError, DataError
+from attnseg.imaging.case import Case
 
 SplitName = Literal["train", "val", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "val", "test")

@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from attnseg.config import SyntheticConfig
 from attnseg.data.record import Decoded
-from attnseg.data.window import Window, full_window
+from attnseg.imaging.window import Window, full_window
 
 Floats = npt.NDArray[np.float32]
 

@@ -19,11 +19,11 @@ import torch
 from scipy import ndimage
 from torch.nn.functional import grid_sample
 
+from attnseg.common.hidden import without_mlflow
 from attnseg.config import AugmentConfig
 from attnseg.data.record import Decoded
 from attnseg.data.synthetic import Nodule
-from attnseg.data.window import Window
-from attnseg.hidden import without_mlflow
+from attnseg.imaging.window import Window
 
 Floats = npt.NDArray[np.float32]
 

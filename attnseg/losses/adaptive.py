@@ -24,8 +24,8 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
+from attnseg.common.processes import mean_over_ranks
 from attnseg.component import Doc, Gt, NonNegative
-from attnseg.processes import mean_over_ranks
 
 GROUPS = ("segmentation", "attention", "alignment")
 Base = Mapping[str, float]

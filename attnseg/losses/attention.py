@@ -6,8 +6,8 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
+from attnseg.common.errors import ConfigError
 from attnseg.component import Doc, NonNegative
-from attnseg.errors import ConfigError
 from attnseg.losses.overlap import DiceLoss
 from attnseg.losses.segmentation import (
     BinaryCrossEntropy,

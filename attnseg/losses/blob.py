@@ -14,9 +14,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+from attnseg.common.connectivity import EIGHT
+from attnseg.common.processes import sum_over_ranks
 from attnseg.losses.overlap import dice_loss, tversky_loss
-from attnseg.metrics.lesions import EIGHT
-from attnseg.processes import sum_over_ranks
 
 _EIGHT_IN_IMAGE = np.pad(EIGHT[None], ((1, 1), (0, 0), (0, 0)))  # images never touch
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.losses.adaptive import GROUPS
 from attnseg.losses.alignment import AlignmentLoss
 from attnseg.losses.attention import AttentionLoss

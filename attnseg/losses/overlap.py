@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from attnseg.processes import sum_over_ranks
+from attnseg.common.processes import sum_over_ranks
 
 SMOOTH_PX = 1.0
 """Smoothing of overlap terms, in pixels, in numerator and denominator. Without a lesion in the

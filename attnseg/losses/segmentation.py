@@ -11,9 +11,9 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from attnseg.common.errors import ConfigError
+from attnseg.common.hidden import without_mlflow
 from attnseg.component import Doc, Fraction, Ge, Gt, NonNegative
-from attnseg.errors import ConfigError
-from attnseg.hidden import without_mlflow
 from attnseg.losses.blob import BlobLoss
 from attnseg.losses.boundary import BoundaryLoss
 from attnseg.losses.overlap import DiceLoss, FocalTverskyLoss, TverskyLoss

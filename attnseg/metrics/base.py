@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from attnseg.errors import NonFiniteError
-from attnseg.finite import all_finite
+from attnseg.common.errors import NonFiniteError
+from attnseg.common.finite import all_finite
 
 
 def wide(values: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-EIGHT = np.ones((3, 3), dtype=bool)
+from attnseg.common.connectivity import EIGHT
+
 """Pixels that touch at a corner are of one lesion."""
 
 MIN_SHARE = 0.1

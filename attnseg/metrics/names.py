@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 
 COUNTS = ("n_cases", "n_positive", "n_empty", "n_with_spacing")
 """Of cases."""

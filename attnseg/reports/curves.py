@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from attnseg.errors import DataError
+from attnseg.common.errors import DataError
 from attnseg.reports.style import (
     BLACK,
     BLUE,

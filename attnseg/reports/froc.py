@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from attnseg.files import read_csv
-from attnseg.lesion_tables import CANDIDATES, LESIONS
+from attnseg.common.files import read_csv
 from attnseg.metrics.froc import froc_sensitivity
 from attnseg.metrics.lesions import NOT_FOUND
 from attnseg.metrics.names import RATES, SIZE_BINS
@@ -26,6 +25,9 @@ from attnseg.reports.style import (
 )
 
 Scores = npt.NDArray[np.float32]
+
+LESIONS, CANDIDATES = "gt_lesions.csv", "candidates.csv"
+"""What an evaluation writes; see `attnseg.evaluation.lesion_tables`."""
 
 _DENSE = tuple(np.geomspace(RATES[0], RATES[-1], 97))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnseg.files import write_text
+from attnseg.common.files import write_text
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnseg.errors import DataError
-from attnseg.files import read_csv, write_json
+from attnseg.common.errors import DataError
+from attnseg.common.files import read_csv, write_json
 from attnseg.reports.cases import CLASSES, classify_case
 from attnseg.reports.charts import draw_case_charts
 from attnseg.reports.curves import Phase, draw_curves, phases_of, read_rows, series

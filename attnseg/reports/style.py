@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from attnseg.files import write_atomically
+from attnseg.common.files import write_atomically
 
 # Okabe & Ito's palette (jfly.uni-koeln.de/color): told apart with every common colour blindness.
 # Its yellow is left out: it cannot be seen as a line on white.

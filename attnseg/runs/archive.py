@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnseg.errors import CheckpointError
-from attnseg.files import write_atomically
+from attnseg.common.errors import CheckpointError
+from attnseg.common.files import write_atomically
 
 KEY = "attnseg"  # where files keep what is ours: config, identity, threshold, data record
 DIGEST = "attnseg.sha256"  # of the record, and of the tensors; files of older versions have none

@@ -14,19 +14,18 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
+from attnseg.common.credentials import concealed
+from attnseg.common.errors import CheckpointError, ConfigError
+from attnseg.common.files import damage_of_zip, is_zip, user_path, write_atomically, write_text
+from attnseg.common.finite import broken_tensors, some
 from attnseg.config import TrainConfig, validate
-from attnseg.credentials import concealed
-from attnseg.errors import CheckpointError, ConfigError
-from attnseg.files import damage_of_zip, is_zip, user_path, write_atomically, write_text
-from attnseg.finite import broken_tensors, some
-from attnseg.pretrained import means_pretrained, pretrained_file
+from attnseg.config.trust import refuse_untrusted
 from attnseg.runs.archive import KEY, archive_records, read_archive, write_archive
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import without_free
 from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.patients import TrainedPatients
-from attnseg.runs.preflight import no_such_checkpoint
-from attnseg.trust import refuse_untrusted
+from attnseg.runs.pretrained import means_pretrained, no_such_checkpoint, pretrained_file
 
 ENSEMBLE_FILE = "ensemble.txt"  # in a folder: its members, one path a line
 _WEIGHTS = "model."
@@ -204,7 +203,7 @@ def patients_of(path: Path, record: Mapping[str, Any]) -> TrainedPatients:
 def find_checkpoint(spec: str, key: str = "checkpoint") -> Path:
     """The file that `checkpoint=` (or another key) means: itself, or a run folder's best or last.
 
-    `pretrained` is the weights that come with the package, see `attnseg.pretrained`.
+    `pretrained` is the weights that come with the package, see `attnseg.runs.pretrained`.
 
     Raises:
         CheckpointError: there is none.

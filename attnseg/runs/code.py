@@ -35,8 +35,12 @@ git knows it; `files`, each with the digests of its tree and its bytes; `earlier
 on under changed code: its digest, the files that changed, and the step."""
 
 _OURS = "attnseg"
-_TRAINS = "attnseg.runs.fit"
-_SHOWS = ("attnseg.commands", "attnseg.loggers", "attnseg.reports")  # they decide no number
+_TRAINS = "attnseg.training.fit"
+_SHOWS = (
+    "attnseg.commands",
+    "attnseg.training.loggers",
+    "attnseg.reports",
+)  # they decide no number
 _LIBRARIES = ("torch", "pytorch-lightning", "monai", "numpy")
 _NAMED = 8  # files in a message
 
@@ -133,7 +137,7 @@ def _python() -> str:
 
 @functools.cache
 def _sources() -> Sources:
-    from attnseg.paths import cache_folder
+    from attnseg.common.paths import cache_folder
 
     return Sources(cache_folder(None) / f"source-{_python()}-1.json")
 

@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from attnseg.common.files import write_text
 from attnseg.config import TrainConfig
-from attnseg.files import write_text
 
 if TYPE_CHECKING:
-    from attnseg.data.case import Case
     from attnseg.data.digest import Content
+    from attnseg.imaging.case import Case
+
+ROW = "row of case "
+"""What a name begins with that means no file, but what tables and options say of a case."""
 
 _WIDTH = 6  # bytes of a hash: two of 300,000 names share one once in 6000 times
 _SHOWN = 20  # names in a line
@@ -82,8 +85,6 @@ class ContentRecord:
 
     def _changed(self, content: Content) -> list[str]:
         """Files, and rows of tables, that are otherwise, new or gone."""
-        from attnseg.data.digest import ROW
-
         known: set[bytes] = set()
         differ: list[str] = []
         rows: list[str] = []

@@ -15,10 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from attnseg.common.credentials import concealed
+from attnseg.common.errors import ConfigError
+from attnseg.common.files import remove_temporaries, watched, write_json, write_text
 from attnseg.config import TrainConfig, validate
-from attnseg.credentials import concealed
-from attnseg.errors import ConfigError
-from attnseg.files import remove_temporaries, watched, write_json, write_text
 from attnseg.runs.content import Knowing, changes_since
 from attnseg.runs.hold import held, is_held
 from attnseg.runs.identity import (

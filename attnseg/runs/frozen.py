@@ -12,9 +12,9 @@ from pathlib import Path
 
 import yaml
 
+from attnseg.common.errors import ConfigError
+from attnseg.common.files import write_text
 from attnseg.config import TrainConfig
-from attnseg.errors import ConfigError
-from attnseg.files import write_text
 from attnseg.runs.recorded import frozen, thawed
 
 

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from attnseg.errors import ConfigError, FolderLostError
+from attnseg.common.errors import ConfigError, FolderLostError
 
 BEAT_S = 30.0
 STALE_S = 300.0

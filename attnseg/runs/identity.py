@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from attnseg.common.credentials import redacted_tree
 from attnseg.config import TrainConfig
-from attnseg.credentials import redacted_tree
 from attnseg.runs.former import in_former_keys
 
 # Where a run computes, shows and stores things does not define it; everything else does.
@@ -130,36 +129,6 @@ def _changed(
     return {**plain, first: _changed(inner, rest, neutral, change)}
 
 
-def identified(config: TrainConfig, digests: dict[str, str] | None = None) -> TrainConfig:
-    """The configuration with `origin` and the digests filled in, without which it has no id yet.
-
-    Args:
-        config: of a run.
-        digests: of data sections by their JSON, and of files of weights by their path; what is
-            computed is added.
-
-    Raises:
-        ConfigError, CheckpointError: `fork` or `warmstart` names nothing.
-        DataError: the data cannot be read.
-    """
-    if config.fork is not None or config.warmstart is not None:
-        from attnseg.runs.origin import with_origin  # brings torch along
-
-        config = with_origin(config)
-    digests = {} if digests is None else digests
-    if config.weights_digest is None and (found := _weights_digest(config, digests)):
-        config = config.model_copy(update={"weights_digest": found})
-    if config.data_digest is not None:
-        return config
-    from attnseg.data.digest import digest_of
-    from attnseg.runs.group import first_of_group
-
-    section = config.data.model_dump_json()
-    if section not in digests:
-        digests[section] = digest_of(config.data, progress=first_of_group())
-    return config.model_copy(update={"data_digest": digests[section]})
-
-
 def run_ids(config: TrainConfig) -> dict[str, str]:
     """The run's id of each version, eight hex digits; that of version 2 where the data are known.
 
@@ -184,14 +153,14 @@ def _by_content(config: TrainConfig) -> dict[str, Any]:
     part = id_part(config)
     split = {key: value for key, value in part["data"]["split"].items() if key != "file"}
     part = {**part, "data": {**part["data"], "split": split}}
-    for dotted in _weight_files(config) if config.weights_digest is not None else ():
+    for dotted in weight_files(config) if config.weights_digest is not None else ():
         part = _changed(
             part, dotted.split("."), None, lambda node, key, value: {**node, key: value}
         )
     return part
 
 
-def _weight_files(config: TrainConfig) -> dict[str, str]:
+def weight_files(config: TrainConfig) -> dict[str, str]:
     """The keys of initial weights that name a file, and what they name (`imagenet` is no file)."""
     found = {}
     for dotted in _WEIGHTS:
@@ -201,20 +170,6 @@ def _weight_files(config: TrainConfig) -> dict[str, str]:
         if isinstance(node, str) and node != "imagenet":
             found[dotted] = node
     return found
-
-
-def _weights_digest(config: TrainConfig, digests: dict[str, str]) -> str | None:
-    """16 hex digits of the files of initial weights; None where there are none to be read."""
-    parts = []
-    for dotted, name in _weight_files(config).items():
-        path = Path(name).expanduser()
-        if not path.is_file():  # who loads them says so
-            continue
-        if name not in digests:
-            with path.open("rb") as stream:
-                digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-        parts.append([dotted, digests[name]])
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16] if parts else None
 
 
 def run_identity(config: TrainConfig) -> str:

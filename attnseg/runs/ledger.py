@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnseg.files import as_written, csv_text, write_text
+from attnseg.common.files import as_written, csv_text, write_text
 
 Row = dict[str, str]
 _FIRST = ("epoch", "phase", "step")

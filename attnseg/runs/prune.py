@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.metrics.definitions import lower_is_better
 from attnseg.runs.hold import STALE_S, alone
 from attnseg.runs.records import RunRecord

@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from attnseg.common.credentials import concealed
 from attnseg.config import TrainConfig, validate
 from attnseg.config.environment import Composed, interpolations_in, value_at, with_value
-from attnseg.credentials import concealed
 from attnseg.runs.identity import is_free
 
 _HELD = "ATTNSEG_HELD_"  # environment variables that hand secrets to the processes of a run
@@ -56,7 +56,7 @@ def thawed(plain: Mapping[str, Any]) -> TrainConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from attnseg.errors import ConfigError
+    from attnseg.common.errors import ConfigError
 
     found = interpolations_in(plain)
     if not found and "${" not in str(plain):

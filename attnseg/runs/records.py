@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import recorded_ids
 from attnseg.runs.ledger import Row, inspect_ledger, read_ledger
@@ -116,12 +116,12 @@ def read_record(path: Path) -> RunRecord:
 
 def total_epochs(config: Mapping[str, Any]) -> int | None:
     """How many epochs a configuration's schedule has; None where it is not one."""
+    from attnseg.build import build_schedule
     from attnseg.config import ScheduleConfig, validate
-    from attnseg.schedules.phases import Schedule
 
     section = config.get("schedule")
     try:
-        return Schedule(validate(section or {}, ScheduleConfig)).total_epochs
+        return build_schedule(validate(section or {}, ScheduleConfig)).total_epochs
     except (ConfigError, TypeError, ValueError):
         return None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnseg.files import write_text
+from attnseg.common.files import write_text
 
 _DIGITS = 12
 _KEPT = 5000  # files that a cache remembers

@@ -8,22 +8,43 @@ people call 1-50 are 0..49); an epoch beyond the last is treated as the last.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnseg.build import build_curve
-from attnseg.config import GroupName, PhaseConfig, ScheduleConfig, WeightName
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
+from attnseg.component import GroupName, WeightName
 
 WEIGHT_NAMES: tuple[WeightName, ...] = get_args(WeightName)
 GROUP_NAMES: tuple[GroupName, ...] = get_args(GroupName)
 
 _UNNAMED: dict[str, float] = {"segmentation": 1.0, "attention": 0.0, "alignment": 0.0}
+
+Curve = Callable[[float], float]
+"""A weight by the share of its phase that has passed, in [0, 1]; of the run, where the callable
+has a true `over_run`."""
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """What a phase is made of.
+
+    Attributes:
+        epochs: how many, before the schedule is stretched.
+        weights: of the loss's terms: numbers, or curves; one that is not named is 0
+            (segmentation, and further terms: 1).
+        lr_factors: on the learning rate, by parameter group; one that is not named has 1.
+        frozen: parameter groups that do not train.
+    """
+
+    epochs: int
+    weights: Mapping[str, float | Curve] = field(default_factory=dict)
+    lr_factors: Mapping[GroupName, float] = field(default_factory=dict)
+    frozen: Sequence[GroupName] = ()
 
 
 @dataclass(frozen=True)
@@ -49,18 +70,35 @@ class Schedule:
     """What a run does at each epoch.
 
     Args:
-        config: phases in order; with `total_epochs`, each keeps its share of the run (by
-            largest remainder, at least one epoch each) and the sum is exact.
+        phases: in order, by name.
+        total_epochs: with it each phase keeps its share of the run (by largest remainder, at
+            least one epoch each) and the sum is exact.
+        name: of the schedule.
+
+    >>> from attnseg.schedules.curves import Linear
+    >>> first = PhasePlan(50, weights={"attention": Linear(start=0.5, end=0.1)})
+    >>> joint = PhasePlan(100, weights={"attention": Linear(start=0.1, end=0.05)})
+    >>> schedule = Schedule({"attention": first, "joint": joint}, total_epochs=30)
+    >>> schedule.spans()
+    [('attention', 0, 10), ('joint', 10, 30)]
+    >>> round(schedule.weights(0)["attention"], 3), round(schedule.weights(29)["attention"], 3)
+    (0.5, 0.05)
     """
 
-    def __init__(self, config: ScheduleConfig) -> None:
-        self.name = config.name
-        lengths = [phase.epochs for phase in config.phases.values()]
-        if config.total_epochs is not None:
-            lengths = _apportion(lengths, config.total_epochs)
+    def __init__(
+        self,
+        phases: Mapping[str, PhasePlan],
+        *,
+        total_epochs: int | None = None,
+        name: str = "schedule",
+    ) -> None:
+        self.name = name
+        self._plans = tuple(phases.values())
+        lengths = [plan.epochs for plan in self._plans]
+        if total_epochs is not None:
+            lengths = _apportion(lengths, total_epochs)
         self.total_epochs = sum(lengths)
-        self.phases = _consecutive(list(config.phases), lengths)
-        self._configs: tuple[PhaseConfig, ...] = tuple(config.phases.values())
+        self.phases = _consecutive(list(phases), lengths)
 
     def phase(self, epoch: int) -> Phase:
         """The phase that `epoch` belongs to."""
@@ -86,12 +124,12 @@ class Schedule:
 
     def lr_factors(self, epoch: int) -> dict[GroupName, float]:
         """Factor on the learning rate of every parameter group at `epoch`."""
-        factors = self._configs[self.phase(epoch).index].lr_factors
+        factors = self._plans[self.phase(epoch).index].lr_factors
         return {name: factors.get(name, 1.0) for name in GROUP_NAMES}
 
     def frozen(self, epoch: int) -> frozenset[GroupName]:
         """Parameter groups that do not train at `epoch`."""
-        return frozenset(self._configs[self.phase(epoch).index].frozen)
+        return frozenset(self._plans[self.phase(epoch).index].frozen)
 
     def spans(self) -> list[tuple[str, int, int]]:
         """(phase name, first epoch, one past the last epoch) of every phase: what a plot shades."""
@@ -104,14 +142,10 @@ class Schedule:
         return {name: np.array([row[name] for row in table]) for name in table[0]}
 
     @cached_property
-    def _curves(self) -> list[dict[str, Callable[[float], float]]]:
-        """Made when a weight is asked for: how long a run is needs nobody's code."""
+    def _curves(self) -> list[dict[str, Curve]]:
         return [
-            {
-                name: build_curve(curve, f"schedule.phases.{phase.name}.weights.{name}")
-                for name, curve in config.weights.items()
-            }
-            for phase, config in zip(self.phases, self._configs, strict=True)
+            {name: w if callable(w) else _constant(w) for name, w in plan.weights.items()}
+            for plan in self._plans
         ]
 
     def _inside(self, epoch: int) -> int:
@@ -129,6 +163,10 @@ class Schedule:
                 f"{epoch + 1}; a loss weight is a number of 0 or more"
             )
         return value
+
+
+def _constant(value: float) -> Curve:
+    return lambda share: value
 
 
 def _apportion(lengths: Sequence[int], total: int) -> list[int]:

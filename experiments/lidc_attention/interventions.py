@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnseg.common.errors import UserError
 from attnseg.data.datamodule import AttnSegDataModule
-from attnseg.errors import UserError
-from attnseg.evaluation import evaluate_batches
-from attnseg.models.dual_pathway import DualPathwayModel
-from attnseg.prediction.predictor import trained_model
+from attnseg.evaluation.engine import evaluate_batches
+from attnseg.inference.predictor import trained_model
+from attnseg.nn.dual_pathway import DualPathwayModel
 from attnseg.runs.checkpoints import load_checkpoints
 
 MAPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

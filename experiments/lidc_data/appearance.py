@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from attnseg.commands.compose import compose_checked
 from attnseg.config import SyntheticConfig, TrainConfig
+from attnseg.config.compose import compose_checked
 from attnseg.data.record import Decoded
 from attnseg.data.synthetic import LocationPrior, draw_nodules
 from experiments.lidc_data.cases import Floats, Lesion, Studied

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from attnseg.data.case import Case, Source
-from attnseg.data.resize import fit_images
-from attnseg.data.tables import read_table
+from attnseg.common.tables import read_table
+from attnseg.imaging.case import Case, Source
+from attnseg.imaging.resize import fit_images
 from attnseg.metrics.lesions import EIGHT
 from experiments.lidc_data.lungs import lung_fields
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from attnseg.data.case import Case, Source
-from attnseg.data.tables import read_table
+from attnseg.common.tables import read_table
+from attnseg.imaging.case import Case, Source
 from experiments.lidc_data.tables import Line
 
 _THUMB = 48  # px: thumbnails that are compared

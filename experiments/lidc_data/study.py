@@ -21,11 +21,11 @@ import numpy as np  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
-from attnseg.commands.compose import compose_checked  # noqa: E402
+from attnseg.common.errors import DataError, UserError  # noqa: E402
+from attnseg.common.files import csv_text, write_text  # noqa: E402
 from attnseg.config import AnyData, DataCommandConfig  # noqa: E402
-from attnseg.data.readers import build_source, sound_cases  # noqa: E402
-from attnseg.errors import DataError, UserError  # noqa: E402
-from attnseg.files import csv_text, write_text  # noqa: E402
+from attnseg.config.compose import compose_checked  # noqa: E402
+from attnseg.data.sources import build_source, sound_cases  # noqa: E402
 from experiments.lidc_data import appearance, defects, figures, floors, tables  # noqa: E402
 from experiments.lidc_data.cases import (  # noqa: E402
     Studied,

@@ -30,13 +30,13 @@ from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
 
-from attnseg.commands.compose import compose_checked
+from attnseg.common.errors import UserError
 from attnseg.config import AugmentConfig, PatchConfig, SplitConfig, SyntheticConfig, TrainConfig
+from attnseg.config.compose import compose_checked
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.data.dataset import CaseDataset, TrainDataset
-from attnseg.errors import UserError
+from attnseg.inference.predictor import Predictor, predictor_of
 from attnseg.metrics.lesions import EIGHT
-from attnseg.prediction.predictor import Predictor, predictor_of
 from attnseg.reports.compare.statistics import bootstrap_interval
 from attnseg.runs.checkpoints import LoadedCheckpoint, load_checkpoints
 

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attnseg.files import read_csv
-from attnseg.lesion_tables import CANDIDATES, LESIONS
+from attnseg.common.files import read_csv
+from attnseg.evaluation.lesion_tables import CANDIDATES, LESIONS
 from attnseg.metrics.froc import froc_sensitivity
 
 RATES = (1.0, 2.0, 4.0, 8.0)

@@ -24,15 +24,15 @@ import torch
 from pytorch_lightning.callbacks import RichProgressBar
 from torch import Tensor
 
-from attnseg.commands.compose import compose_checked
+from attnseg.common.errors import UserError
+from attnseg.common.files import make_folder
+from attnseg.common.seeding import derive_seed
 from attnseg.config import TrainConfig
+from attnseg.config.compose import compose_checked
 from attnseg.data.datamodule import AttnSegDataModule
-from attnseg.errors import UserError
-from attnseg.files import make_folder
-from attnseg.module import AttnSegModule
 from attnseg.runs.checkpoints import save_checkpoint
 from attnseg.runs.patients import TrainedPatients
-from attnseg.seeding import derive_seed
+from attnseg.training.module import AttnSegModule
 
 
 def hidden_blocks(images: Tensor, block: int, share: float, generator: torch.Generator) -> Tensor:

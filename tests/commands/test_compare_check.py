@@ -16,16 +16,16 @@ import pytest
 
 from attnseg.cli import main
 from attnseg.commands.compare_check import Present, Standing
-from attnseg.commands.compose import compose_checked
-from attnseg.commands.measure import measure, prepare
 from attnseg.config import TrainConfig
+from attnseg.config.compose import compose_checked
 from attnseg.data.datamodule import AttnSegDataModule
-from attnseg.data.images import read_image, write_image
+from attnseg.evaluation.job import measure, prepare
+from attnseg.imaging.images import read_image, write_image
 from attnseg.reports.compare.evaluations import read_evaluation
 from attnseg.reports.compare.maps import read_maps
 from attnseg.runs.checkpoints import load_checkpoints
-from attnseg.runs.fit import fit
 from attnseg.runs.records import read_record
+from attnseg.training.fit import fit
 from tests.conftest import TINY
 
 Capture = pytest.CaptureFixture[str]

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from attnseg.cli import main
-from tests.data.annotations.formats import lidc_xml, node21, nodule, ring, roi
+from tests.imaging.annotations.formats import lidc_xml, node21, nodule, ring, roi
 
 PHANTOM = ("data=phantom", "data.n_cases=3", "data.size=64")
 

@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 
 from attnseg.cli import main
+from attnseg.common.errors import ConfigError
 from attnseg.config import ManifestDataConfig
-from attnseg.data.drr import batch
-from attnseg.data.drr.geometry import Geometry
-from attnseg.data.drr.outputs import read_sidecar
-from attnseg.data.images import read_image, read_mask
-from attnseg.data.readers.manifest import ManifestSource
-from attnseg.errors import ConfigError
-from tests.data.drr.helpers import chest, write, write_series
-from tests.data.hostile import BOMBS, NAMES, SIDE, named
+from attnseg.data.sources.manifest import ManifestSource
+from attnseg.imaging.drr import batch
+from attnseg.imaging.drr.geometry import Geometry
+from attnseg.imaging.drr.outputs import read_sidecar
+from attnseg.imaging.images import read_image, read_mask
+from tests.hostile import BOMBS, NAMES, SIDE, named
+from tests.imaging.drr.helpers import chest, write, write_series
 
 QUIET = ("progress_bar=false", "workers=0")
 SMALL = ("projection=cone_beam", "projection.detector.size=[48,48]",
@@ -210,7 +210,7 @@ def test_what_fails_while_writing_leaves_nothing(
     assert _drr(*words) == 0
     before = _state(out)
 
-    from attnseg.data.drr import outputs
+    from attnseg.imaging.drr import outputs
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -383,7 +383,7 @@ def test_what_is_there_already_is_not_replaced(
 def test_two_at_once_do_not_share_a_folder(
     chests: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from attnseg.data.drr.outputs import output_folder
+    from attnseg.imaging.drr.outputs import output_folder
 
     with output_folder(chests / "out"):
         assert _drr(f"ct={chests}/ct", f"out={chests}/out", *SMALL) == 2
@@ -394,7 +394,7 @@ def test_two_at_once_do_not_share_a_folder(
 def test_the_phantoms_round_trip_trains(tmp_path: Path) -> None:
     """A phantom CT as DICOM becomes a case that the model's data module takes."""
     from attnseg.config import PhantomDataConfig
-    from attnseg.data.readers.phantom import PhantomSource
+    from attnseg.data.sources.phantom import PhantomSource
 
     source = PhantomSource(PhantomDataConfig(name="phantom", n_cases=3, size=64))
     for number, case in enumerate(source.cases()[:2]):

@@ -14,14 +14,14 @@ from torch.nn import functional as F
 
 from attnseg.build import build_model
 from attnseg.cli import main
-from attnseg.commands.compose import compose_checked
+from attnseg.common.errors import ConfigError
 from attnseg.config import TrainConfig
-from attnseg.errors import ConfigError
-from attnseg.export import graph
-from attnseg.export.graph import SUFFIX
-from attnseg.models.attention.base import normalised_softmax
-from attnseg.models.output import DualPathwayOutput
-from attnseg.prediction.predictor import Predictor, trained_model
+from attnseg.config.compose import compose_checked
+from attnseg.inference.export import graph
+from attnseg.inference.export.graph import SUFFIX
+from attnseg.inference.predictor import Predictor, trained_model
+from attnseg.nn.attention.base import normalised_softmax
+from attnseg.nn.output import DualPathwayOutput
 from attnseg.runs.checkpoints import (
     LoadedCheckpoint,
     export_safetensors,
@@ -32,7 +32,7 @@ from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
 from attnseg.runs.patients import TrainedPatients
 from tests.conftest import configure
-from tests.prediction.test_predictor import Pointwise
+from tests.inference.test_predictor import Pointwise
 
 
 def test_weights_and_config_come_out_as_they_went_in(finished: RunFolder, tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ import pytest
 import SimpleITK as sitk
 
 from attnseg.cli import main
-from attnseg.data.images import read_image, write_image
-from attnseg.prediction import case as case_module
-from attnseg.prediction import session
+from attnseg.imaging.images import read_image, write_image
+from attnseg.inference import case as case_module
+from attnseg.inference import session
 from attnseg.runs.folder import RunFolder
-from tests.data.hostile import BOMBS, NAMES, SIDE, named
-from tests.data.test_radiograph import BROKEN, broken
-from tests.prediction.helpers import (
+from tests.hostile import BOMBS, NAMES, SIDE, named
+from tests.imaging.test_radiograph import BROKEN, broken
+from tests.inference.helpers import (
     PATIENT,
     as_integers,
     phantom_images,
@@ -77,10 +77,10 @@ def evaluated(
     checkpoint: Path, pictures: Path, folder: Path, *words: str
 ) -> dict[str, dict[str, np.ndarray]]:
     """The maps of `attnseg evaluate` on a manifest of these pictures, without padding."""
-    from attnseg.commands.measure import prepare
     from attnseg.data.datamodule import AttnSegDataModule
-    from attnseg.evaluation import EvaluatedCase, evaluate_batches
-    from attnseg.prediction.predictor import predictor_of
+    from attnseg.evaluation.engine import EvaluatedCase, evaluate_batches
+    from attnseg.evaluation.job import prepare
+    from attnseg.inference.predictor import predictor_of
 
     folder.mkdir()
     lines = ["case,patient,xray,drr,mask"]
@@ -488,7 +488,7 @@ def test_nothing_is_half_written(
             raise OSError(28, "No space left on device", str(path))
         path.write_bytes(b"x")
 
-    monkeypatch.setattr("attnseg.prediction.files.write_volume", full)
+    monkeypatch.setattr("attnseg.inference.files.write_volume", full)
     assert predict(detector.path, pictures / "xray", out, "save=[nifti]", "batch_size=1") == 1
     assert "No space left on device" in capsys.readouterr().out
     assert [path.name for path in (out / "cases").iterdir()] == ["p0_xray"]

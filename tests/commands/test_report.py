@@ -11,11 +11,11 @@ import pytest
 
 from attnseg.cli import main
 from attnseg.reports import page as module
-from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
+from attnseg.training.fit import fit
 from tests.conftest import configure
 from tests.reports.compare.fakes import fake_run
-from tests.runs.sweep.helpers import sweep
+from tests.sweeps.helpers import sweep
 
 Capture = pytest.CaptureFixture[str]
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from attnseg.cli import main
-from attnseg.commands.compose import compose_checked
 from attnseg.commands.train import without_hyphens
 from attnseg.config import TrainConfig
+from attnseg.config.compose import compose_checked
 from tests.conftest import TINY
 
 WANDB = Path(__file__).resolve().parents[2] / "experiments" / "wandb_sweep" / "sweep.yaml"
@@ -31,7 +31,7 @@ def agents_words(hyphens: bool) -> list[str]:
 def test_a_wandb_agent_can_drive_a_training(
     hyphens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attnseg.runs import fit as module
+    from attnseg.training import fit as module
 
     seen: list[Any] = []
     monkeypatch.setattr(module, "fit", lambda config: seen.append(config) or 0)
@@ -58,7 +58,7 @@ def test_a_mistyped_key_with_hyphens_is_named(capsys: pytest.CaptureFixture[str]
 def test_an_experiment_can_bring_its_own_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attnseg.runs import fit as module
+    from attnseg.training import fit as module
 
     seen: list[Any] = []
     monkeypatch.setattr(module, "fit", lambda config: seen.append(config) or 0)
@@ -71,8 +71,9 @@ def test_an_experiment_can_bring_its_own_sweep(
 
 
 def test_the_study_is_36_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from attnseg.commands.compose import hydra_ready
-    from attnseg.commands.sweep import grid, read_words
+    from attnseg.commands.sweep import grid
+    from attnseg.config.compose import hydra_ready
+    from attnseg.sweeps.words import read_words
 
     with hydra_ready():
         record = grid(read_words(["experiment=phantom_study", f"run.root={tmp_path}"]), "")
@@ -83,7 +84,7 @@ def test_the_study_is_36_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_sweep_cannot_have_one_folder_but_an_experiment_may_name_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attnseg.runs import fit as module
+    from attnseg.training import fit as module
 
     seen: list[Any] = []
     monkeypatch.setattr(module, "fit", lambda config: seen.append(config) or 0)
@@ -110,7 +111,7 @@ def test_what_does_not_go_with_m_is_said(capsys: pytest.CaptureFixture[str]) -> 
 def test_more_configs_come_from_a_search_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attnseg.runs import fit as module
+    from attnseg.training import fit as module
 
     seen: list[Any] = []
     monkeypatch.setattr(module, "fit", lambda config: seen.append(config) or 0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from attnseg.commands.compose import compose, compose_checked
+from attnseg.common.errors import ConfigError
 from attnseg.config import (
     AnalyzeConfig,
     CompareConfig,
@@ -26,8 +26,8 @@ from attnseg.config import (
     TrainConfig,
     validate,
 )
+from attnseg.config.compose import compose, compose_checked
 from attnseg.config.grammar import assignment, literal, natural, quoted, words_and_overrides
-from attnseg.errors import ConfigError
 
 NAMES = (
     "plain",

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from attnseg.common.errors import ConfigError
 from attnseg.config import ScheduleConfig, SplitConfig, TrainConfig, validate
-from attnseg.errors import ConfigError
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from attnseg.data.case import Case, CaseContent, CaseImages
-from attnseg.data.images import write_image
-from attnseg.errors import DataError
+from attnseg.common.errors import DataError
+from attnseg.imaging.case import Case, CaseContent, CaseImages
+from attnseg.imaging.images import write_image
 
 # A first call imports MONAI, and the machine is shared: time says nothing about the law.
 settings.register_profile("no-deadline", deadline=None)

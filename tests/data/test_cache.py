@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from attnseg.common.errors import ConfigError, DataError
+from attnseg.common.parallel import for_each
+from attnseg.common.paths import cache_folder
 from attnseg.data.cache import DecodedCache
-from attnseg.data.case import Case
-from attnseg.data.parallel import for_each
-from attnseg.errors import ConfigError, DataError
-from attnseg.paths import cache_folder
+from attnseg.imaging.case import Case
 
 Make = Callable[..., Any]
 
@@ -77,7 +77,7 @@ def test_a_file_overwritten_in_place_is_decoded_again(
 ) -> None:
     """Though its size is the same and its time of change is put back; a header's pixels, too."""
     from attnseg.config import ManifestDataConfig
-    from attnseg.data.readers.manifest import ManifestSource
+    from attnseg.data.sources.manifest import ManifestSource
     from tests.data.test_digest import write_pair
 
     table = tmp_path / "set" / "manifest.csv"
@@ -265,7 +265,7 @@ def test_the_folder_is_configured_or_in_the_environment_or_at_home(
 
 def test_importing_the_room_is_light() -> None:
     code = (
-        "import sys, attnseg.data, attnseg.data.images, attnseg.data.readers; "
+        "import sys, attnseg.data, attnseg.imaging.images, attnseg.data.sources; "
         "heavy = {'SimpleITK', 'matplotlib', 'torch', 'monai', 'pytorch_lightning'}; "
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )

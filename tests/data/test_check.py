@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attnseg.common.errors import ConfigError
 from attnseg.config import LidcDrrDataConfig, ManifestDataConfig
 from attnseg.data.check import check_data, report_on
 from attnseg.data.findings import Finding
-from attnseg.data.images import write_image
-from attnseg.data.readers.lidc_drr import LidcDrrSource
+from attnseg.data.sources.lidc_drr import LidcDrrSource
 from attnseg.data.spelling import shown
-from attnseg.errors import ConfigError
-from tests.data.hostile import BOMBS, SIDE, named
+from attnseg.imaging.images import write_image
+from tests.hostile import BOMBS, SIDE, named
 
 Folder = Callable[..., Path]
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from attnseg.common.errors import DataError
 from attnseg.config import LidcDrrDataConfig
 from attnseg.data.contact_sheet import contact_sheet
-from attnseg.errors import DataError
 
 
 def test_a_sheet_shows_images_with_the_mask_s_outline(

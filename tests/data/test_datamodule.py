@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from attnseg.common.errors import ConfigError, DataError
 from attnseg.config import LidcDrrDataConfig
-from attnseg.data import images
 from attnseg.data.datamodule import AttnSegDataModule
-from attnseg.data.readers import lidc_drr
-from attnseg.errors import ConfigError, DataError
+from attnseg.data.sources import lidc_drr
+from attnseg.imaging import images
 
 Make = Callable[..., Any]
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnseg.commands.compose import compose_checked
+from attnseg.common.errors import DataError
 from attnseg.config import DataCommandConfig
+from attnseg.config.compose import compose_checked
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.data.digest import Content, digest_of
-from attnseg.data.images import write_image
-from attnseg.errors import DataError
+from attnseg.imaging.images import write_image
 
 Make = Callable[..., Any]
 Change = Callable[[Path], object]
@@ -221,7 +221,7 @@ def test_marks_that_masks_are_drawn_from_are_data(tmp_path: Path) -> None:
 
 
 def test_a_phantom_is_its_generator_and_what_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    from attnseg.data.readers import phantom
+    from attnseg.data.sources import phantom
 
     words = ("data=phantom", "data.n_cases=6")
     before = content(*words)

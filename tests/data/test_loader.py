@@ -10,9 +10,9 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from attnseg.common.errors import CheckpointError
 from attnseg.data.loader import ResumableLoader, eval_loader
 from attnseg.data.sampling import EpochSampler, EvalSampler, SampleKey
-from attnseg.errors import CheckpointError
 
 N_CASES, BATCH, EPOCHS = 11, 2, 3
 STEPS = N_CASES // BATCH

@@ -20,9 +20,9 @@ from attnseg.data.loader import ResumableLoader
 from attnseg.data.on_device import PLAN, Plan, augment_batch, collate
 from attnseg.data.sampling import EpochSampler
 from attnseg.data.transforms import draw_augmentation, largest_margin
-from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import read_ledger
+from attnseg.training.fit import fit
 from tests.conftest import configure, needs_gpu
 
 Make = Callable[..., Any]

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnseg.common.errors import ConfigError, DataError
 from attnseg.config import SplitConfig
-from attnseg.data.case import Case
 from attnseg.data.splits import SPLIT_NAMES, Splits, make_splits, patient_overlap, training_share
-from attnseg.errors import ConfigError, DataError
+from attnseg.imaging.case import Case
 
 
 def _cases(*patients: str) -> list[Case]:

@@ -22,7 +22,7 @@ from attnseg.data.transforms import (
     draw_augmentation,
     render,
 )
-from attnseg.data.window import Window, full_window
+from attnseg.imaging.window import Window, full_window
 
 
 def _decoded(drr: np.ndarray, mask: np.ndarray | None = None) -> Decoded:

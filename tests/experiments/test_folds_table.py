@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from attnseg.commands.compare_check import Present, Standing
-from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
+from attnseg.config.compose import compose_checked
 from experiments import folds_table
 from experiments.folds_table import row_of
 from tests.reports.compare.fakes import fake_run

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from attnseg.data.datamodule import AttnSegDataModule
-from attnseg.prediction.predictor import predictor_of
+from attnseg.inference.predictor import predictor_of
 from attnseg.runs.checkpoints import load_checkpoints
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.patients import TrainedPatients

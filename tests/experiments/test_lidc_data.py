@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from attnseg.commands.compose import compose_checked
 from attnseg.config import DataCommandConfig
-from attnseg.data.case import Case
+from attnseg.config.compose import compose_checked
+from attnseg.imaging.case import Case
 from experiments.lidc_data import defects
 from experiments.lidc_data.appearance import (
     DISTANCES,

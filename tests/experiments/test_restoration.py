@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnseg.module import AttnSegModule
-from attnseg.runs.origin import warm_start
+from attnseg.training.module import AttnSegModule
+from attnseg.training.origin import warm_start
 from experiments.lidc_pretraining.restoration import hidden_blocks, main
 from tests.conftest import TINY, configure
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.losses.attention import AttentionLoss
 
 from .helpers import Batch, batches, make_batch, perfect_batch

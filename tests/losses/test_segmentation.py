@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.losses.segmentation import SegmentationLoss
 
 from .helpers import (

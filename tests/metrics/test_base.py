@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnseg.errors import NonFiniteError
+from attnseg.common.errors import NonFiniteError
 from attnseg.metrics.base import CaseMetric
 from attnseg.metrics.collection import TrainingMetrics, ValidationMetrics
 from tests.metrics import tester

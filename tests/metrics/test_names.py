@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.metrics.names import no_such_metric, refuse_unknown
 
 

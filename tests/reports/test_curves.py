@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from attnseg.errors import DataError
+from attnseg.common.errors import DataError
 from attnseg.reports import curves
 from attnseg.reports.curves import Phase, draw_curves, phases_of, read_rows
 from attnseg.reports.style import TARGETS

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from attnseg.errors import DataError
+from attnseg.common.errors import DataError
 from attnseg.reports import page as page_module
 from attnseg.reports.diagnosis import Finding, diagnose
 from attnseg.reports.overlays import draw_overlay

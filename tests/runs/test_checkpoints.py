@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from attnseg.build import build_model
+from attnseg.common.errors import CheckpointError
 from attnseg.config import TrainConfig
-from attnseg.errors import CheckpointError
 from attnseg.runs.archive import KEY
 from attnseg.runs.checkpoints import (
     export_safetensors,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
+from attnseg.config.compose import compose_checked
 from attnseg.runs import code as module
 from attnseg.runs.code import Code, changed_files, code_of, continued, listed, other_versions
 from tests.runs.test_source import write
@@ -47,10 +47,12 @@ def test_the_record_is_plain_and_short() -> None:
     assert json.loads(json.dumps(record)) == record
     assert record["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert record["packages"]["torch"]["version"]
-    assert {"attnseg/module.py", "attnseg/models/attention.py", "attnseg/schedules.py"} <= {
+    assert {"attnseg/training/module.py", "attnseg/nn/attention.py", "attnseg/schedules.py"} <= {
         *record["files"]
     }
-    assert not [n for n in record["files"] if n.startswith(("attnseg/reports", "attnseg/loggers"))]
+    assert not [
+        n for n in record["files"] if n.startswith(("attnseg/reports", "attnseg/training/loggers"))
+    ]
     assert len(json.dumps(record)) < 15_000
 
 
@@ -132,9 +134,9 @@ def test_attnsegs_own_source_counts_where_nothing_vouches_for_it(
     before, after = (copy.deepcopy(code()) for _ in range(2))
     before["packages"]["attnseg"] = {"version": "0.1", **then}
     after["packages"]["attnseg"] = {"version": "0.1", **now}
-    after["files"]["attnseg/module.py"] = "0 0"
+    after["files"]["attnseg/training/module.py"] = "0 0"
     after["digest"] = "another"
-    assert changed_files(before, after) == ["attnseg/module.py"] * counts
+    assert changed_files(before, after) == ["attnseg/training/module.py"] * counts
 
 
 def test_versions_and_commits_are_told() -> None:

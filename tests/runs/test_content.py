@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 
 from attnseg.cli import main
-from attnseg.commands.compose import compose_checked
+from attnseg.common.errors import ConfigError, DataError, UserError
 from attnseg.config import TrainConfig
-from attnseg.errors import ConfigError, DataError, UserError
+from attnseg.config.compose import compose_checked
 from attnseg.runs.adoption import logged_as
 from attnseg.runs.content import read_content
-from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
-from attnseg.runs.identity import identified, run_ids
+from attnseg.runs.identity import run_ids
+from attnseg.training.fit import fit
+from attnseg.training.identified import identified
 from tests.conftest import TINY
 from tests.data.test_digest import _black, _edit, write_set
-from tests.runs.sweep.helpers import snapshot
+from tests.sweeps.helpers import snapshot
 
 Told = pytest.CaptureFixture[str]
 SMALL = [word for word in TINY if not word.startswith(("data.n_cases", "data.split"))]

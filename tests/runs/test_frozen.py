@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from attnseg.errors import ConfigError
-from attnseg.runs import launch
+from attnseg.common.errors import ConfigError
 from attnseg.runs.frozen import freeze, thaw
-from attnseg.runs.sweep.worker import JobRunner
+from attnseg.sweeps.worker import JobRunner
+from attnseg.training import launch
 from tests.conftest import configure
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from attnseg.errors import ConfigError, FolderLostError
-from attnseg.files import remove_temporaries, watched, write_text
+from attnseg.common.errors import ConfigError, FolderLostError
+from attnseg.common.files import remove_temporaries, watched, write_text
 from attnseg.runs import hold as module
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.hold import STALE_S, Owner, alone, held, is_held

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from attnseg.commands.compose import compose_checked
+from attnseg.common.errors import ConfigError
 from attnseg.config import TrainConfig
+from attnseg.config.compose import compose_checked
 from attnseg.data.datamodule import AttnSegDataModule
-from attnseg.errors import ConfigError
 from attnseg.runs.folder import RunFolder, folder_of, refuse_foreign
 from attnseg.runs.identity import (
     defining_keys,
     differences,
-    identified,
     identity_record,
     recorded_ids,
     run_identity,
     run_ids,
     same_run,
 )
+from attnseg.training.identified import identified
 
 
 def identity(*overrides: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.hold import STALE_S
 from attnseg.runs.prune import What, best_value, choose, folder_size, remove

@@ -14,22 +14,22 @@ import pytest
 import torch
 import yaml
 
-from attnseg.commands.compose import compose_checked
+from attnseg.common.errors import FAILED, ConfigError
 from attnseg.config import TrainConfig, validate
+from attnseg.config.compose import compose_checked
 from attnseg.config.environment import from_environment
-from attnseg.errors import FAILED, ConfigError
-from attnseg.runs import fit as fit_module
 from attnseg.runs.archive import KEY
 from attnseg.runs.checkpoints import load_checkpoints
-from attnseg.runs.fit import fit
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.frozen import freeze, thaw
 from attnseg.runs.identity import run_identity
 from attnseg.runs.recorded import frozen, recorded, thawed
+from attnseg.training import fit as fit_module
+from attnseg.training.fit import fit
 from tests.conftest import TINY, configure
-from tests.loggers.wandb_file import records
-from tests.runs.sweep.helpers import REPOSITORY, record, sweep
-from tests.runs.sweep.test_search import SEARCH, fake
+from tests.sweeps.helpers import REPOSITORY, record, sweep
+from tests.sweeps.test_search import SEARCH, fake
+from tests.training.loggers.wandb_file import records
 
 MARK = "s3cr3t-mark"
 URL = f"postgresql://user:{MARK}@host/db"
@@ -221,7 +221,7 @@ def test_a_record_is_read_where_its_variables_are_not(monkeypatch: pytest.Monkey
 
 def test_a_missing_driver_is_named() -> None:
     pytest.importorskip("optuna")
-    from attnseg.runs.sweep.study import open_storage
+    from attnseg.training.trial import open_storage
 
     with pytest.raises(ConfigError, match=r"pip install 'psycopg\[binary\]'"):
         open_storage(URL)
@@ -230,7 +230,7 @@ def test_a_missing_driver_is_named() -> None:
 def test_an_evaluation_looks_for_the_data_in_its_own_environment(
     finished: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attnseg.commands.measure import _data_of
+    from attnseg.evaluation.job import _data_of
 
     (member,) = load_checkpoints(str(finished.path))
     data = member.config.data.model_copy(update={"cache_dir": "${oc.env:SCRATCH_X}/cache"})

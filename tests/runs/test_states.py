@@ -15,9 +15,9 @@ from attnseg.runs.gather import gather
 from attnseg.runs.prune import choose
 from attnseg.runs.records import read_record
 from attnseg.runs.states import STATES, has_nothing_left, read_state
-from attnseg.runs.sweep.table import _COLOURS
+from attnseg.sweeps.table import _COLOURS
 from tests.reports.compare.fakes import EPOCHS, age, fake_run
-from tests.runs.sweep.helpers import record, states, sweep
+from tests.sweeps.helpers import record, states, sweep
 
 
 @pytest.mark.parametrize(

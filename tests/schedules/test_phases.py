@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 import attnseg
-from attnseg.build import build_curve
+from attnseg.build import build_curve, build_schedule
+from attnseg.common.errors import ConfigError
 from attnseg.config import (
     LossConfig,
     LrScheduleConfig,
@@ -22,7 +23,6 @@ from attnseg.config import (
     component,
     validate,
 )
-from attnseg.errors import ConfigError
 from attnseg.schedules.phases import Schedule
 from attnseg.schedules.rates import learning_rate_factor
 
@@ -39,12 +39,12 @@ def shipped(group: str, name: str, *overrides: str) -> dict[str, Any]:
 
 
 def schedule(name: str, *overrides: str) -> Schedule:
-    return Schedule(ScheduleConfig.model_validate(shipped("schedule", name, *overrides)))
+    return build_schedule(ScheduleConfig.model_validate(shipped("schedule", name, *overrides)))
 
 
 def phases(*epochs: int, total: int | None = None, **weights: Any) -> Schedule:
     each = {f"phase{i}": {"epochs": n, "weights": weights} for i, n in enumerate(epochs)}
-    return Schedule(
+    return build_schedule(
         ScheduleConfig.model_validate({"name": "test", "phases": each, "total_epochs": total})
     )
 
@@ -170,7 +170,7 @@ class TestPhases:
                 "b": {"epochs": 1},
             },
         }
-        built = Schedule(ScheduleConfig.model_validate(config))
+        built = build_schedule(ScheduleConfig.model_validate(config))
         assert built.weights(0) == {"segmentation": 1.0, "attention": 0.0, "alignment": 0.0}
         assert built.lr_factors(0) == {"attention": 3.0, "head": 1.0, "backbone": 1.0}
         assert built.lr_factors(1) == {"attention": 1.0, "head": 1.0, "backbone": 1.0}
@@ -304,7 +304,7 @@ class TestLearningRate:
         self, kind: str, warmup: float, total: int, share: float
     ) -> None:
         config = LrScheduleConfig.model_validate({"kind": kind, "warmup_epochs": warmup})
-        assert 0.01 <= learning_rate_factor(config, share * total, total) <= 1.0
+        assert 0.01 <= learning_rate_factor(share * total, total, **config.model_dump()) <= 1.0
 
     @pytest.mark.parametrize(
         ("kind", "middle", "end"),
@@ -319,21 +319,26 @@ class TestLearningRate:
         config = LrScheduleConfig.model_validate(
             {"kind": kind, "warmup_epochs": 10, "min_factor": 0.2}
         )
-        values = [learning_rate_factor(config, epoch, 110) for epoch in (0, 5, 10, 60, 110)]
+        values = [
+            learning_rate_factor(epoch, 110, **config.model_dump()) for epoch in (0, 5, 10, 60, 110)
+        ]
         assert values == pytest.approx([0.2, 0.6, 1.0, middle, end])
 
     def test_steps_at_shares_of_the_run(self) -> None:
         config = LrScheduleConfig(kind="step", warmup_epochs=0, milestones=[0.5, 0.9], min_factor=0)
-        values = [learning_rate_factor(config, e, 100) for e in (0, 49.9, 50, 89.9, 90, 100)]
+        values = [
+            learning_rate_factor(e, 100, **config.model_dump())
+            for e in (0, 49.9, 50, 89.9, 90, 100)
+        ]
         assert values == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
         floored = config.model_copy(update={"min_factor": 0.05})
-        assert learning_rate_factor(floored, 100, 100) == 0.05
+        assert learning_rate_factor(100, 100, **floored.model_dump()) == 0.05
 
     def test_a_short_run_leaves_its_warm_up(self) -> None:
         config = LrScheduleConfig(warmup_epochs=5)
-        assert learning_rate_factor(config, 1, 2) == pytest.approx(1.0)
-        assert learning_rate_factor(config, 2, 2) == pytest.approx(0.01)
+        assert learning_rate_factor(1, 2, **config.model_dump()) == pytest.approx(1.0)
+        assert learning_rate_factor(2, 2, **config.model_dump()) == pytest.approx(0.01)
 
     def test_fractions_of_an_epoch_count(self) -> None:
         config = LrScheduleConfig(kind="linear", warmup_epochs=0, min_factor=0)
-        assert learning_rate_factor(config, 0.5, 2) == pytest.approx(0.75)
+        assert learning_rate_factor(0.5, 2, **config.model_dump()) == pytest.approx(0.75)

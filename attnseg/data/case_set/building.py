@@ -22,17 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attnseg.config import DataBuildConfig
-from attnseg.data.case import Case, Source
-from attnseg.data.case_set.card import card_markdown, make_card
-from attnseg.data.case_set.write import IMAGES, MASKS, STATE, UNLABELLED, Built, Plan, WriteCase
-from attnseg.data.parallel import for_each
-from attnseg.data.readers import build_source, unlabelled_cases, why_empty
-from attnseg.data.readers.manifest_rows import NEEDED, NO_LESION, OPTIONAL
-from attnseg.data.readers.manifest_rows import UNLABELLED as NO_MASK
-from attnseg.data.splits import SPLIT_NAMES, make_splits
-from attnseg.errors import ConfigError, DataError, UserError
-from attnseg.files import (
+from attnseg.common.errors import ConfigError, DataError, UserError
+from attnseg.common.files import (
     csv_text,
     make_folder,
     remove_temporaries,
@@ -40,6 +31,15 @@ from attnseg.files import (
     write_json,
     write_text,
 )
+from attnseg.common.parallel import for_each
+from attnseg.config import DataBuildConfig
+from attnseg.data.case_set.card import card_markdown, make_card
+from attnseg.data.case_set.write import IMAGES, MASKS, STATE, UNLABELLED, Built, Plan, WriteCase
+from attnseg.data.sources import build_source, unlabelled_cases, why_empty
+from attnseg.data.sources.manifest_rows import NEEDED, NO_LESION, OPTIONAL
+from attnseg.data.sources.manifest_rows import UNLABELLED as NO_MASK
+from attnseg.data.splits import SPLIT_NAMES, make_splits
+from attnseg.imaging.case import Case, Source
 
 CARD = "DATA_CARD.json"
 _PARTS = (IMAGES, MASKS, UNLABELLED)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from attnseg.data.case import Case
 from attnseg.data.case_set.write import Built
+from attnseg.imaging.case import Case
 
 DIAMETERS_MM = (6.0, 10.0, 20.0, 30.0)
 """Limits of the sizes that lesions are counted by; 10 and 20 are those of the metrics."""

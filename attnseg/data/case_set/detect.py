@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from attnseg.errors import ConfigError
-from attnseg.files import user_path
+from attnseg.common.errors import ConfigError
+from attnseg.common.files import user_path
 
 _JSRT = re.compile(r"JPC[LN]N\d{3}\.\w+", re.IGNORECASE)
 _LOOKED_AT = 20_000  # file names; a set of them shows itself much earlier

@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from attnseg.data.case import Case, CaseImages, Source, Spacing
-from attnseg.data.images import Picture, read_image, read_mask, write_image
-from attnseg.errors import DataError
-from attnseg.files import write_json
+from attnseg.common.connectivity import EIGHT
+from attnseg.common.errors import DataError
+from attnseg.common.files import write_json
+from attnseg.imaging.case import Case, CaseImages, Source, Spacing
+from attnseg.imaging.images import Picture, read_image, read_mask, write_image
 
 STATE = ".build"
 IMAGES, MASKS, UNLABELLED = "images", "masks", "unlabelled"
@@ -33,7 +34,6 @@ _STAND_ALONE = (
     *(".png", ".mha", ".nii", ".nii.gz", ".nrrd"),
     *(".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
 )
-_EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class WriteCase:
         ):
             if role != stands_in:
                 self._place(plan, built, role, path, pixels)
-        labels, count = ndimage.label(images.mask, structure=_EIGHT_CONNECTED)
+        labels, count = ndimage.label(images.mask, structure=EIGHT)
         built.lesions = [int(n) for n in np.bincount(labels.ravel(), minlength=count + 1)[1:]]
         built.digest = hashlib.sha1(np.ascontiguousarray(images.drr).tobytes()).hexdigest()
         if count:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attnseg.build import build_schedule
+from attnseg.common.errors import ConfigError
 from attnseg.config import ScheduleConfig, validate
-from attnseg.errors import ConfigError
 from attnseg.reports.compare.look import Look, look_at, looks, state_mark
 from attnseg.reports.compare.study import ComparedRun, Group, Study
 from attnseg.reports.curves import Phase, phases_of, series
@@ -24,7 +25,7 @@ from attnseg.reports.style import (
     shorten,
     tidy,
 )
-from attnseg.schedules.phases import WEIGHT_NAMES, Schedule
+from attnseg.schedules.phases import WEIGHT_NAMES
 
 Layout = tuple[Phase, ...]
 Points = list[tuple[float, float]]
@@ -118,7 +119,7 @@ def weight_curves(group: Group) -> Mapping[str, Points]:
         adaptive = isinstance(config, Mapping) and config.get("adaptive")
         if isinstance(config, Mapping) and not adaptive:
             try:
-                curves = Schedule(validate(config, ScheduleConfig)).weight_curves()
+                curves = build_schedule(validate(config, ScheduleConfig)).weight_curves()
             except ConfigError:
                 continue
             return {n: list(enumerate(map(float, c), start=1)) for n, c in curves.items()}
@@ -202,7 +203,7 @@ def _layout(group: Group) -> Layout:
         config = run.record.config.get("schedule")
         if isinstance(config, Mapping):
             try:
-                spans = Schedule(validate(config, ScheduleConfig)).spans()
+                spans = build_schedule(validate(config, ScheduleConfig)).spans()
             except ConfigError:
                 continue
             return tuple(Phase(name, start + 1, stop) for name, start, stop in spans)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnseg.files import read_csv
+from attnseg.common.files import read_csv
 from attnseg.runs.records import RunRecord
 
 CaseRow = Mapping[str, str]

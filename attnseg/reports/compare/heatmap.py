@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.metrics.definitions import lower_is_better
 from attnseg.reports.compare.differences import find_key
 from attnseg.reports.compare.statistics import mean_sd

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from attnseg.files import write_atomically
+from attnseg.common.files import write_atomically
 from attnseg.reports.overlays import OverlayCase
 
 FILE = "maps.npz"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attnseg.files import write_text
+from attnseg.common.files import write_text
 from attnseg.reports.compare.courses import draw_metric_curves, draw_schedules
 from attnseg.reports.compare.heatmap import draw_heatmap
 from attnseg.reports.compare.pairing import Comparison

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.reports.compare.evaluations import CaseRow
 from attnseg.reports.compare.statistics import (
     FEW_PATIENTS,

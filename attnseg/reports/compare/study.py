@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.reports.compare.differences import (
     Flat,
     defining,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attnseg.files import csv_text
+from attnseg.common.files import csv_text
 from attnseg.metrics.definitions import lower_is_better
 from attnseg.reports.compare.pairing import Comparison
 from attnseg.reports.compare.study import ComparedRun, Group, Study

@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from attnseg.commands.compose import compose_checked
 from attnseg.commands.data_build import chosen_source
+from attnseg.common.errors import ConfigError, DataError
 from attnseg.config import DataBuildConfig, LidcDrrDataConfig, ManifestDataConfig, SplitConfig
+from attnseg.config.compose import compose_checked
 from attnseg.data.case_set import write
 from attnseg.data.case_set.building import build_case_set
 from attnseg.data.case_set.detect import detect_source
 from attnseg.data.check import check_data
-from attnseg.data.images import read_image, write_image
-from attnseg.data.readers import build_source, unlabelled_cases
-from attnseg.data.readers.manifest import ManifestSource
+from attnseg.data.sources import build_source, unlabelled_cases
+from attnseg.data.sources.manifest import ManifestSource
 from attnseg.data.splits import make_splits, patient_overlap
-from attnseg.errors import ConfigError, DataError
-from tests.data.annotations.formats import chestx_det, chestx_entry, jsrt, node21
+from attnseg.imaging.images import read_image, write_image
+from tests.imaging.annotations.formats import chestx_det, chestx_entry, jsrt, node21
 
 Folder = Callable[..., Path]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from attnseg.commands.compose import compose_checked
 from attnseg.config import TrainConfig
+from attnseg.config.compose import compose_checked
 from attnseg.reports.compare.evaluations import read_evaluation
 from attnseg.reports.compare.maps import write_maps
 from attnseg.reports.compare.study import ComparedRun, left_out

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.reports.compare.pairing import (
     Comparison,
     Sampling,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.reports.compare import courses, heatmap, scatter
 from attnseg.reports.compare.heatmap import heat_cells, heat_keys
 from attnseg.reports.compare.study import Study, build_study

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attnseg.errors import ConfigError
+from attnseg.common.errors import ConfigError
 from attnseg.reports.compare.study import ComparedRun, build_study
 from attnseg.runs.records import RunRecord, read_record
 

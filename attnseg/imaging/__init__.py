@@ -1,0 +1,1 @@
+"""What images are: cases, reading, DICOM, resizing, registration, DRRs, annotations."""

@@ -1,0 +1,167 @@
+"""The LightningModule: thin. Networks, losses, schedules and metrics live in their own rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from attnseg import __version__
+from attnseg.build import build_loss, build_model, build_schedule, build_weighting
+from attnseg.common.errors import NonFiniteError
+from attnseg.common.finite import all_finite, broken_state, some
+from attnseg.common.processes import gather_from_ranks
+from attnseg.common.seeding import derive_seed, seed_step
+from attnseg.config import TrainConfig
+from attnseg.nn.output import AnyOutput, DeeplySupervisedOutput, DualPathwayOutput
+from attnseg.runs.archive import KEY
+from attnseg.runs.identity import newest, run_ids
+from attnseg.runs.patients import KEY as PATIENTS
+from attnseg.runs.patients import TrainedPatients
+from attnseg.runs.recorded import recorded
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What callbacks may want to know of one step."""
+
+    terms: Mapping[str, Tensor]  # scalars, detached
+    output: DualPathwayOutput  # (B, 1, H, W) each, detached
+    batch: Batch
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether all terms and maps are numbers."""
+        return all_finite(*self.tensors)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What a metric or the ledger is made of."""
+        maps = (self.output.mask_logits, self.output.attention, self.batch["mask"])
+        return (*self.terms.values(), *maps)
+
+
+class AttnSegModule(pl.LightningModule):
+    """One model, its combined loss and its schedule.
+
+    Args:
+        config: the run's validated configuration. Everything here follows from it, so a
+            checkpoint needs no pickled objects.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        torch.manual_seed(derive_seed("weights", config.seed))
+        self.model = build_model(config.model, config.attention)
+        self.loss = build_loss(config.loss)
+        self.schedule = build_schedule(config.schedule)
+        self.adaptive = build_weighting(config.schedule.adaptive, self.loss.names)
+        self.threshold = 0.5  # chosen on the validation split, kept in every checkpoint
+        self.data_record: dict[str, Any] = {}
+        self.trained = TrainedPatients()  # ever, by the runs that it began from, too
+        self.made_with: dict[str, Any] = {}  # code, processes, threads, processor
+        self.epoch_values: dict[str, float] = {}  # what the ledger's next row will hold
+        self.last_step: StepRecord | None = None
+
+    def forward(self, xray: Tensor, drr: Tensor) -> AnyOutput:
+        """Images (B, 1, H, W) to mask logits, attention logits and attention (B, 1, H, W)."""
+        dtype = next(self.model.parameters()).dtype
+        output: AnyOutput = self.model(xray.to(dtype), drr.to(dtype))
+        return output
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step: named loss terms under the epoch's weights, adaptive multipliers included."""
+        seed_step(self.config.seed, self.current_epoch, batch_idx, self.device)
+        return self._step(batch, learn=True)["total"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """One validation batch; what it gave is in `last_step`, for the callbacks."""
+        self._step(batch, learn=False)
+
+    def _step(self, batch: Batch, *, learn: bool) -> dict[str, Tensor]:
+        output = self(batch["xray"], batch["drr"])
+        base = self.base_weights()
+        weights = self.adaptive.weights(base) if self.adaptive is not None else base
+        terms: dict[str, Tensor] = self.loss(
+            output,
+            batch["mask"],
+            weights,
+            batch=batch,
+            supervise_attention=self.model.has_attention,
+            deep_mask_logits=(
+                output.deep_mask_logits if isinstance(output, DeeplySupervisedOutput) else ()
+            ),
+        )
+        if self.adaptive is not None and learn:
+            if self.adaptive.needs_gradients:
+                self.adaptive.step(terms, base, self._shared())
+            terms["total"] = terms["total"] + self.adaptive.regulariser(base)
+        detached = {name: value.detach() for name, value in terms.items()}
+        maps = DualPathwayOutput(*(tensor.detach() for tensor in output[:3]))
+        self.last_step = StepRecord(detached, maps, batch)
+        return terms
+
+    def base_weights(self) -> dict[str, float]:
+        """The schedule's weights of this epoch, those of what the model lacks set to 0."""
+        weights = self.schedule.weights(self.current_epoch, self.loss.names)
+        if not self.model.has_attention:
+            weights |= {"attention": 0.0, "alignment": 0.0}
+        return weights
+
+    def _shared(self) -> list[torch.nn.Parameter]:
+        """The last backbone layer: every term of the loss depends on it."""
+        return [p for p in self.model.parameter_groups()["backbone"] if p.ndim > 1][-1:]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW over named groups; PhaseSwitching sets their rates before every step."""
+        optim = self.config.optim
+        groups: list[dict[str, Any]] = []
+        for name, parameters in self.model.parameter_groups().items():
+            trainable = [p for p in parameters if p.requires_grad]
+            # Biases, norms and scalars have nothing that decay should pull to zero.
+            for decay, members in (
+                (optim.weight_decay, [p for p in trainable if p.ndim > 1]),
+                (0.0, [p for p in trainable if p.ndim <= 1]),
+            ):
+                if members:
+                    groups.append({"params": members, "name": name, "weight_decay": decay})
+        own = [p for p in self.adaptive.parameters() if p.requires_grad] if self.adaptive else []
+        if own:
+            groups.append({"params": own, "name": "loss", "weight_decay": 0.0})
+        return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=optim.fused or None)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a command needs to use the weights alone: plain types only.
+
+        Raises:
+            NonFiniteError: weights, their average or the optimizer's moments are not finite, on
+                any rank; nothing is saved over what was.
+        """
+        broken = [name for part in gather_from_ranks(broken_state(checkpoint)) for name in part]
+        if broken:
+            raise NonFiniteError(
+                f"weights became NaN or infinite by epoch {self.current_epoch + 1}, step "
+                f"{self.global_step} ({some(broken)}); they are not saved"
+            )
+        checkpoint[KEY] = {
+            "version": __version__,
+            "config": recorded(self.config),
+            "identity": newest(run_ids(self.config)),
+            "ids": run_ids(self.config),
+            "threshold": self.threshold,
+            "data": self.data_record,
+            PATIENTS: self.trained.record(),
+            **self.made_with,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take back the threshold, which is no tensor of the model."""
+        self.threshold = float(checkpoint[KEY]["threshold"])

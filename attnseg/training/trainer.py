@@ -1,0 +1,115 @@
+"""A Lightning Trainer from the configuration."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.plugins.precision import HalfPrecision
+from pytorch_lightning.strategies import DDPStrategy
+from torch.distributed.constants import default_pg_timeout
+
+from attnseg.build import build_schedule
+from attnseg.common.errors import ConfigError
+from attnseg.config import TrainConfig
+from attnseg.runs.checkpoints import AtomicCheckpointIO
+from attnseg.runs.folder import RunFolder
+from attnseg.training.callbacks import build_callbacks
+from attnseg.training.callbacks.interruption import StopRequest
+from attnseg.training.group import group
+from attnseg.training.loggers import build_loggers
+
+_NOT_LIGHTNINGS = {
+    "max_epochs",
+    "compile",
+    "channels_last",
+    "num_threads",
+    "reuse_memory",
+    "progress_bar",
+}  # keys of `trainer` that are used elsewhere, or given by another name
+
+
+def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> pl.Trainer:
+    """The Trainer of a run, which a request can stop.
+
+    Raises:
+        ConfigError: Lightning refuses a value (an accelerator that is not there, say).
+    """
+    settings = config.trainer
+    total = build_schedule(config.schedule).total_epochs
+    options: dict[str, Any] = settings.model_dump(exclude=_NOT_LIGHTNINGS)
+    if settings.strategy == "ddp":
+        options["strategy"] = DDPStrategy(
+            find_unused_parameters=_leaves_parts_without_gradient(config),
+            timeout=max(default_pg_timeout, timedelta(seconds=config.run.timeout_s)),
+        )
+    plugins: list[Any] = [AtomicCheckpointIO(), *_environment()]
+    if settings.precision == "bf16-true":
+        plugins.append(_Bfloat16Precision(options.pop("precision")))
+    try:
+        return pl.Trainer(
+            **options,
+            max_epochs=min(total, settings.max_epochs or total),
+            gradient_clip_val=config.optim.gradient_clip_norm,
+            gradient_clip_algorithm="norm",
+            callbacks=build_callbacks(config, folder, stop),
+            plugins=plugins,
+            logger=build_loggers(config, folder) or False,
+            default_root_dir=folder.path,
+            enable_progress_bar=settings.progress_bar,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,  # the first epoch validates soon enough, and exactly
+            use_distributed_sampler=False,  # ours shards without repeating cases
+        )
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+        raise ConfigError(f"trainer: {error}") from None
+
+
+class _Bfloat16Precision(HalfPrecision):
+    """The network in bfloat16; what is measured and the loss's own weights as they are.
+
+    The module rounds the images to what the network takes.
+    """
+
+    def convert_module(self, module: Any) -> Any:
+        """Of an `AttnSegModule` the network alone."""
+        module.model.to(torch.bfloat16)
+        return module
+
+    def convert_input(self, data: Any) -> Any:
+        """A batch, masks and spacing (mm) among it, stays."""
+        return data
+
+
+def _environment() -> list[ClusterEnvironment]:
+    """Who has started this process, said outright.
+
+    Lightning guesses, and takes SLURM's variables for a group of tasks also in a batch script
+    that no srun has started, or inside torchrun.
+    """
+    match group():
+        case "torchrun":
+            return [TorchElasticEnvironment()]
+        case "slurm":
+            try:
+                return [SLURMEnvironment(auto_requeue=False)]  # ours requeues after saving
+            except RuntimeError:  # Lightning counts on SLURM_NTASKS_PER_NODE
+                tasks = os.environ["SLURM_NTASKS"]
+                raise ConfigError(
+                    f"srun --ntasks={tasks}: give --ntasks-per-node (and --nodes) instead"
+                ) from None
+    return [LightningEnvironment()]
+
+
+def _leaves_parts_without_gradient(config: TrainConfig) -> bool:
+    """Whether some phase has no segmentation loss, so that the decoder gets no gradient."""
+    schedule = build_schedule(config.schedule)
+    return any(schedule.weights(phase.start)["segmentation"] == 0 for phase in schedule.phases)
