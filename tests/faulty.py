@@ -91,7 +91,7 @@ def nan_in_validation() -> None:
     def spoiled(self: Any, batch: Any, batch_idx: int) -> None:
         original(self, batch, batch_idx)
         if due(FAULT.get("step", 0)):
-            self.last_step.output.mask_logits[0, 0, 0, 0] = float("nan")
+            self.record.step.output.mask_logits[0, 0, 0, 0] = float("nan")
 
     AttnSegModule.validation_step = spoiled  # type: ignore[method-assign]
 

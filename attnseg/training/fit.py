@@ -53,6 +53,7 @@ from attnseg.training.loggers import close
 from attnseg.training.machine import machine_of, other_processor, own_threads, use_threads
 from attnseg.training.module import AttnSegModule
 from attnseg.training.origin import fork, read_parent, warm_start
+from attnseg.training.record import MadeOf
 from attnseg.training.resume import (
     ResumePoint,
     adopt,
@@ -139,7 +140,6 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     before = inherited(config, start, parent)
     if note := note_on_network(config):
         tell(f"note: model.network: {note}")
-    module.made_with = {"code": code, **machine}
     # Lightning does this too, but only after a checkpoint's weights were rounded to float32.
     trainer.precision_plugin.convert_module(module)
     began = {} if start else _first_weights(config, module)
@@ -153,8 +153,8 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     data.setup("fit")
     data.refuse_shared_pictures()
     described = as_recorded(config, {**data.record, "digest": config.data_digest})
-    module.data_record = described
-    module.trained = trained_patients(config, data, before, resumed=start is not None)
+    trained = trained_patients(config, data, before, resumed=start is not None)
+    module.made = MadeOf(described, trained, code, machine)
     began |= validated_on_known(data, before)
     _refuse_lesionless(described)
     _tell_of_no_validation(config, trainer)
@@ -169,11 +169,10 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
                     refuse_to_begin_over(folder)
                 _clear(folder)
                 if parent is not None:
-                    passed_on = (described, module.trained, module.made_with)
-                    began["fork"] = fork(parent, config, folder, *passed_on)
+                    began["fork"] = fork(parent, config, folder, module.made)
             else:
                 adopt(start, folder)
-            began |= {PATIENTS: module.trained.record(), **module.made_with}
+            began |= {PATIENTS: trained.record(), **module.made.computed_by}
             _begin(folder, config, described, began, resumed=start is not None)
             record_content(folder, data.content)
         if start is None and config.fork:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,38 +11,15 @@ from torch import Tensor
 from attnseg import __version__
 from attnseg.build import build_loss, build_model, build_schedule, build_weighting
 from attnseg.common.errors import NonFiniteError
-from attnseg.common.finite import all_finite, broken_state, some
+from attnseg.common.finite import broken_state, some
 from attnseg.common.processes import gather_from_ranks
 from attnseg.common.seeding import derive_seed, seed_step
 from attnseg.config import TrainConfig
 from attnseg.nn.output import AnyOutput, DeeplySupervisedOutput, DualPathwayOutput
 from attnseg.runs.archive import KEY
 from attnseg.runs.identity import newest, run_ids
-from attnseg.runs.patients import KEY as PATIENTS
-from attnseg.runs.patients import TrainedPatients
 from attnseg.runs.recorded import recorded
-
-Batch = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What callbacks may want to know of one step."""
-
-    terms: Mapping[str, Tensor]  # scalars, detached
-    output: DualPathwayOutput  # (B, 1, H, W) each, detached
-    batch: Batch
-
-    @cached_property
-    def finite(self) -> bool:
-        """Whether all terms and maps are numbers."""
-        return all_finite(*self.tensors)
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """What a metric or the ledger is made of."""
-        maps = (self.output.mask_logits, self.output.attention, self.batch["mask"])
-        return (*self.terms.values(), *maps)
+from attnseg.training.record import Batch, MadeOf, StepRecord, TrainingRecord
 
 
 class AttnSegModule(pl.LightningModule):
@@ -65,11 +39,8 @@ class AttnSegModule(pl.LightningModule):
         self.schedule = build_schedule(config.schedule)
         self.adaptive = build_weighting(config.schedule.adaptive, self.loss.names)
         self.threshold = 0.5  # chosen on the validation split, kept in every checkpoint
-        self.data_record: dict[str, Any] = {}
-        self.trained = TrainedPatients()  # ever, by the runs that it began from, too
-        self.made_with: dict[str, Any] = {}  # code, processes, threads, processor
-        self.epoch_values: dict[str, float] = {}  # what the ledger's next row will hold
-        self.last_step: StepRecord | None = None
+        self.made = MadeOf()  # what checkpoints say; who trains fills it in
+        self.record = TrainingRecord()
 
     def forward(self, xray: Tensor, drr: Tensor) -> AnyOutput:
         """Images (B, 1, H, W) to mask logits, attention logits and attention (B, 1, H, W)."""
@@ -83,7 +54,7 @@ class AttnSegModule(pl.LightningModule):
         return self._step(batch, learn=True)["total"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """One validation batch; what it gave is in `last_step`, for the callbacks."""
+        """One validation batch; what it gave is in `record.step`, for the callbacks."""
         self._step(batch, learn=False)
 
     def _step(self, batch: Batch, *, learn: bool) -> dict[str, Tensor]:
@@ -106,7 +77,7 @@ class AttnSegModule(pl.LightningModule):
             terms["total"] = terms["total"] + self.adaptive.regulariser(base)
         detached = {name: value.detach() for name, value in terms.items()}
         maps = DualPathwayOutput(*(tensor.detach() for tensor in output[:3]))
-        self.last_step = StepRecord(detached, maps, batch)
+        self.record.last_step = StepRecord(detached, maps, batch)
         return terms
 
     def base_weights(self) -> dict[str, float]:
@@ -157,9 +128,7 @@ class AttnSegModule(pl.LightningModule):
             "identity": newest(run_ids(self.config)),
             "ids": run_ids(self.config),
             "threshold": self.threshold,
-            "data": self.data_record,
-            PATIENTS: self.trained.record(),
-            **self.made_with,
+            **self.made.entries(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -33,9 +33,8 @@ from attnseg.runs.content import changes_since
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import newest, run_ids
 from attnseg.runs.ledger import read_ledger, write_row
-from attnseg.runs.patients import KEY as PATIENTS
-from attnseg.runs.patients import TrainedPatients
 from attnseg.runs.recorded import recorded
+from attnseg.training.record import MadeOf
 from attnseg.training.resume import (
     DataOfRun,
     changes,
@@ -167,9 +166,7 @@ def fork(
     parent: Parent,
     config: TrainConfig,
     folder: RunFolder,
-    data: dict[str, Any],
-    trained: TrainedPatients,
-    made_with: dict[str, Any],
+    made: MadeOf,
 ) -> dict[str, Any]:
     """Make the parent's checkpoint this folder's last.ckpt, as if this run had written it.
 
@@ -180,16 +177,14 @@ def fork(
         parent: from `read_parent`; its content is used up.
         config: of the new run, its origin filled in.
         folder: of the new run.
-        data: the new run's data record.
-        trained: the patients of the parent and of the new run.
-        made_with: its code, processes, threads and processor.
+        made: what the new run is made of, the parent's patients included.
 
     Returns:
         A record: from where, every key that differs, and every file of the code that does.
     """
     content, record = parent.content, parent.content[KEY]
     code = record.get("code")
-    changed_code = changed_files(code, made_with["code"]) if isinstance(code, dict) else []
+    changed_code = changed_files(code, made.code) if isinstance(code, dict) else []
     _forget_what_is_measured_otherwise(content, parent.changed)
     if not config.callbacks.ema.enabled and "current_model_state" in content:
         content["state_dict"] = dict(content.pop("current_model_state"))  # not the average
@@ -198,9 +193,7 @@ def fork(
         "config": recorded(config),
         "identity": newest(run_ids(config)),
         "ids": run_ids(config),
-        "data": data,
-        PATIENTS: trained.record(),
-        **made_with,
+        **made.entries(),
     }
     home = home_of(parent.path)
     _take_best(content, home, folder)

@@ -33,6 +33,7 @@ from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.runs.checkpoints import save_checkpoint
 from attnseg.runs.patients import TrainedPatients
 from attnseg.training.module import AttnSegModule
+from attnseg.training.record import MadeOf
 
 
 def hidden_blocks(images: Tensor, block: int, share: float, generator: torch.Generator) -> Tensor:
@@ -135,8 +136,8 @@ def main() -> None:
         "epoch": args.epochs - 1,
         "global_step": trainer.global_step,
     }
-    module.run.data_record = data.record
-    module.run.trained = TrainedPatients.of(data.train_patients, keep_ids=config.keep_ids)
+    trained = TrainedPatients.of(data.train_patients, keep_ids=config.keep_ids)
+    module.run.made = MadeOf(data.record, trained)
     module.run.on_save_checkpoint(content)
     save_checkpoint(content, args.output / "last.ckpt")
     print(f"weights to start from: {args.output / 'last.ckpt'}")

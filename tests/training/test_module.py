@@ -10,6 +10,7 @@ import torch
 
 from attnseg.runs.archive import KEY
 from attnseg.training.module import AttnSegModule
+from attnseg.training.record import MadeOf
 from tests.conftest import configure
 
 
@@ -69,7 +70,7 @@ def test_a_step_gives_the_weighted_total_and_leaves_its_record(
     before = {name: value.clone() for name, value in learned.items()}
     total = module.training_step(given, 0)
     assert total.requires_grad
-    record = module.last_step
+    record = module.record.last_step
     assert record is not None
     assert record.batch is given
     assert not any(value.requires_grad for value in record.terms.values())
@@ -92,8 +93,7 @@ def test_validation_learns_nothing_and_adds_no_regulariser(tmp_path: Path) -> No
         module.adaptive.log_variance.fill_(0.7)  # type: ignore[union-attr,operator]
     module.eval()
     module.validation_step(batch(), 0)
-    assert module.last_step is not None
-    base, terms = module.base_weights(), module.last_step.terms
+    base, terms = module.base_weights(), module.record.step.terms
     weights = module.adaptive.weights(base)  # type: ignore[union-attr]
     with torch.no_grad():
         expected = sum(weights[n] * terms[n] for n in weights if base[n] > 0)
@@ -109,7 +109,7 @@ def test_gradnorm_looks_at_one_layer_of_the_backbone(tmp_path: Path) -> None:
 
 def test_a_checkpoint_holds_the_threshold_and_brings_it_back(tmp_path: Path) -> None:
     first, second = (AttnSegModule(configure(tmp_path)) for _ in range(2))
-    first.threshold, first.data_record = 0.375, {"source": "x"}
+    first.threshold, first.made = 0.375, MadeOf(data={"source": "x"})
     checkpoint: dict[str, Any] = {"state_dict": first.state_dict(), "optimizer_states": []}
     first.on_save_checkpoint(checkpoint)
     assert checkpoint[KEY]["data"] == {"source": "x"}

@@ -13,6 +13,7 @@ from attnseg.common.finite import derived
 from attnseg.common.processes import gather_from_ranks
 from attnseg.metrics.collection import TrainingMetrics, ValidationMetrics
 from attnseg.training.callbacks.distributed import own_part
+from attnseg.training.record import record_of
 
 
 class AlignmentMetricsCallback(pl.Callback):
@@ -58,8 +59,8 @@ class AlignmentMetricsCallback(pl.Callback):
         due = (
             batch_idx % self.every_n_steps == 0
         )  # a function of the step: a resume changes nothing
-        if due and pl_module.last_step.finite:
-            self.train.update(**_maps(pl_module.last_step))
+        if due and record_of(pl_module).step.finite:
+            self.train.update(**_maps(record_of(pl_module).step))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A new validation."""
@@ -75,8 +76,8 @@ class AlignmentMetricsCallback(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add the batch; one that is not finite ends the run when the validation does."""
-        if pl_module.last_step.finite:
-            self.val.update(**_maps(pl_module.last_step))
+        if record_of(pl_module).step.finite:
+            self.val.update(**_maps(record_of(pl_module).step))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Compute over all ranks; every rank gets the same values."""
@@ -91,7 +92,7 @@ class AlignmentMetricsCallback(pl.Callback):
 
     def _publish(self, pl_module: Any, split: str, values: dict[str, Any]) -> None:
         named = {f"{split}/{name}": float(value) for name, value in values.items()}
-        pl_module.epoch_values |= named
+        record_of(pl_module).values |= named
         # Equal on every rank already, so nothing is left to reduce.
         single = {key: torch.tensor(value, dtype=torch.float32) for key, value in named.items()}
         pl_module.log_dict(single, logger=False, rank_zero_only=True)

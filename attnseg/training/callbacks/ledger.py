@@ -14,6 +14,7 @@ from attnseg.common.processes import gather_from_ranks
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import Row, inspect_ledger, lost_epochs, write_row, write_rows
 from attnseg.training.callbacks.distributed import own_part
+from attnseg.training.record import record_of
 
 
 class EpochMeans:
@@ -89,13 +90,13 @@ class LedgerWriter(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A new epoch starts its means anew (a resumed one goes on with those it had)."""
         self.train.reset()
-        pl_module.epoch_values = {}
+        record_of(pl_module).values = {}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add the step's terms."""
-        self.train.add(dict(pl_module.last_step.terms), len(batch["case_id"]))
+        self.train.add(dict(record_of(pl_module).step.terms), len(batch["case_id"]))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Validation's means start anew."""
@@ -111,29 +112,29 @@ class LedgerWriter(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add the batch's terms."""
-        self.val.add(dict(pl_module.last_step.terms), len(batch["case_id"]))
+        self.val.add(dict(record_of(pl_module).step.terms), len(batch["case_id"]))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Losses by term on the validation split."""
         values = {f"val/loss/{name}": mean for name, mean in self.val.compute().items()}
-        pl_module.epoch_values |= values
+        record_of(pl_module).values |= values
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Write the epoch's row, before any checkpoint of this epoch is written."""
         means = self.train.compute()
         if pl_module.adaptive is not None:
             pl_module.adaptive.end_epoch(means)
-        pl_module.epoch_values |= {f"train/loss/{name}": mean for name, mean in means.items()}
+        record_of(pl_module).values |= {f"train/loss/{name}": mean for name, mean in means.items()}
         if not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch
         phase = pl_module.schedule.phase(epoch)
         head = {"epoch": epoch + 1, "phase": phase.name, "step": trainer.global_step}
-        row = {**head, **pl_module.epoch_values}
+        row = {**head, **record_of(pl_module).values}
         self.rows = write_row(self.folder.ledger, row, self.rows)
         for logger in trainer.loggers:
             logger.log_metrics(
-                {**pl_module.epoch_values, "epoch": epoch + 1, "phase": phase.index},
+                {**record_of(pl_module).values, "epoch": epoch + 1, "phase": phase.index},
                 step=trainer.global_step,
             )
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from attnseg.metrics.names import no_such_metric
+from attnseg.training.record import record_of
 
 
 def monitored(pl_module: Any, key: str) -> float | None:
@@ -14,7 +15,7 @@ def monitored(pl_module: Any, key: str) -> float | None:
     Raises:
         ConfigError: the epoch was validated, and has no such metric.
     """
-    values: dict[str, float] = pl_module.epoch_values
+    values: dict[str, float] = record_of(pl_module).values
     if key in values:
         return values[key]
     validated = [name for name in values if name.startswith("val/")]

@@ -11,6 +11,7 @@ from torch import Tensor
 from attnseg.common.errors import NonFiniteError
 from attnseg.common.finite import all_finite
 from attnseg.common.processes import gather_from_ranks
+from attnseg.training.record import record_of
 
 _SHOWN = 5  # cases of a validation
 
@@ -39,11 +40,11 @@ class StopOnNonFinite(pl.Callback):
         if not self.losses:
             return
         # Asked with all that is asked later, so that a step waits for the device once.
-        broken = not (all_finite(loss, *pl_module.last_step.tensors) or torch.isfinite(loss))
+        broken = not (all_finite(loss, *record_of(pl_module).step.tensors) or torch.isfinite(loss))
         if trainer.world_size > 1:
             broken = trainer.strategy.reduce_boolean_decision(broken, all=False)
         if broken:
-            own = [] if torch.isfinite(loss) else [told(pl_module.last_step)]
+            own = [] if torch.isfinite(loss) else [told(record_of(pl_module).step)]
             where = f"in epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
             raise NonFiniteError(f"non-finite loss {where}: {'; '.join(_of_all_ranks(own))}")
 
@@ -61,8 +62,8 @@ class StopOnNonFinite(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Note what is not finite; no metric sees it."""
-        if not pl_module.last_step.finite:
-            self._broken.append(told(pl_module.last_step))
+        if not record_of(pl_module).step.finite:
+            self._broken.append(told(record_of(pl_module).step))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Fail the validation.

@@ -10,7 +10,7 @@ from attnseg.config import OverlaysConfig
 from attnseg.reports.overlays import OverlayCase, draw_overlays
 from attnseg.runs.folder import RunFolder
 from attnseg.training.loggers import log_overlays
-from attnseg.training.module import StepRecord
+from attnseg.training.record import StepRecord, record_of
 
 
 class Overlays(pl.Callback):
@@ -43,7 +43,9 @@ class Overlays(pl.Callback):
             return
         for index in range(len(batch["case_id"])):
             if len(self._cases) < self.config.n_cases and bool(batch["mask"][index].any()):
-                self._cases.append(overlay_case(pl_module.last_step, index, pl_module.threshold))
+                self._cases.append(
+                    overlay_case(record_of(pl_module).step, index, pl_module.threshold)
+                )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Draw, and hand the picture to the loggers."""

@@ -13,6 +13,7 @@ from attnseg.build import build_schedule
 from attnseg.common.console import tell
 from attnseg.config import TrainConfig
 from attnseg.schedules.rates import learning_rate_factor
+from attnseg.training.record import record_of
 
 
 class PhaseSwitching(pl.Callback):
@@ -47,8 +48,8 @@ class PhaseSwitching(pl.Callback):
         weights = self.schedule.weights(epoch, pl_module.loss.names)
         rates = self.learning_rates(epoch, float(epoch))
         used = {group["name"] for group in trainer.optimizers[0].param_groups}
-        pl_module.epoch_values |= {f"weight/{k}": float(v) for k, v in weights.items()}
-        pl_module.epoch_values |= {f"lr/{name}": rates[name] for name in sorted(used)}
+        record_of(pl_module).values |= {f"weight/{k}": float(v) for k, v in weights.items()}
+        record_of(pl_module).values |= {f"lr/{name}": rates[name] for name in sorted(used)}
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: Any, optimizer: torch.optim.Optimizer

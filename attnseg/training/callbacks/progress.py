@@ -7,6 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 
+from attnseg.training.record import record_of
+
 _SHOWN = {
     "train/loss/total": "loss",
     "val/dice_positive": "dice",
@@ -26,7 +28,7 @@ class _Bar(RichProgressBar):
         self._numbers: dict[str, str] = {}  # of the last epoch that had them
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
-        values = pl_module.epoch_values
+        values = record_of(pl_module).values
         self._numbers |= {s: f"{values[key]:.3f}" for key, s in _SHOWN.items() if key in values}
         return {"phase": pl_module.schedule.phase(trainer.current_epoch).name, **self._numbers}
 

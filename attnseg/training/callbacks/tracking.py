@@ -17,6 +17,7 @@ from attnseg.training.callbacks.interruption import Interrupted
 from attnseg.training.callbacks.monitoring import better, monitored
 from attnseg.training.loggers.described import described
 from attnseg.training.loggers.media import append_step, cases_csv, steps_file, write_cases
+from attnseg.training.record import record_of
 
 Case = tuple[dict[str, Any], list[float]]
 """A case's row, and its Dice at each of THRESHOLDS: which one counts, the whole split decides."""
@@ -52,7 +53,7 @@ class Tracking(pl.Callback):
         step = trainer.global_step
         if not (every and trainer.is_global_zero) or step == 0 or step % every:
             return
-        terms = pl_module.last_step.terms.items()
+        terms = record_of(pl_module).step.terms.items()
         values = {f"step/loss/{name}": float(value) for name, value in terms}
         if self.settings.wandb:
             with suppress(FolderLostError):  # all ranks stop together when the epoch ends
@@ -74,7 +75,7 @@ class Tracking(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep each case's measures."""
-        if not (self.settings.wandb and pl_module.last_step.finite):
+        if not (self.settings.wandb and record_of(pl_module).step.finite):
             return
         segmentation = self.metrics.val["segmentation"]
         assert isinstance(segmentation, SegmentationMetrics)

@@ -13,6 +13,7 @@ from attnseg.config import CheckpointConfig
 from attnseg.runs.folder import RunFolder
 from attnseg.training.callbacks.checkpointing import Checkpointing
 from attnseg.training.callbacks.interruption import between_steps
+from attnseg.training.record import TrainingRecord
 
 
 class Trainer(SimpleNamespace):
@@ -33,7 +34,7 @@ def epochs(checkpointing: Checkpointing, values: list[float | None]) -> list[lis
     found = []
     for epoch, value in enumerate(values):
         module: Any = SimpleNamespace(
-            epoch_values={} if value is None else {"val/dice_positive": value}
+            record=TrainingRecord({} if value is None else {"val/dice_positive": value})
         )
         given = trainer(current_epoch=epoch, global_step=10 * (epoch + 1))
         checkpointing.on_train_epoch_end(given, module)

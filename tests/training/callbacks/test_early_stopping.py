@@ -12,6 +12,7 @@ from attnseg.common.errors import ConfigError
 from attnseg.config import EarlyStoppingConfig, ScheduleConfig
 from attnseg.training.callbacks.early_stopping import PhaseEarlyStopping
 from attnseg.training.callbacks.monitoring import monitored
+from attnseg.training.record import TrainingRecord
 
 PHASES = {"first": {"epochs": 5}, "second": {"epochs": 20}}
 
@@ -22,7 +23,9 @@ def run(stopping: PhaseEarlyStopping, values: list[float], start: int = 0) -> in
     trainer = SimpleNamespace(current_epoch=0, should_stop=False)
     for offset, value in enumerate(values):
         trainer.current_epoch = start + offset
-        module: Any = SimpleNamespace(epoch_values={"val/dice_positive": value}, schedule=schedule)
+        module: Any = SimpleNamespace(
+            record=TrainingRecord({"val/dice_positive": value}), schedule=schedule
+        )
         stopping.on_train_epoch_end(trainer, module)  # type: ignore[arg-type]
         if trainer.should_stop:
             return start + offset
@@ -67,12 +70,14 @@ def test_an_epoch_without_validation_does_not_count() -> None:
     schedule = build_schedule(ScheduleConfig.model_validate({"name": "x", "phases": PHASES}))
     trainer = SimpleNamespace(current_epoch=10, should_stop=False)
     for _ in range(5):
-        module: Any = SimpleNamespace(epoch_values={"train/loss/total": 1.0}, schedule=schedule)
+        module: Any = SimpleNamespace(
+            record=TrainingRecord({"train/loss/total": 1.0}), schedule=schedule
+        )
         stopping.on_train_epoch_end(trainer, module)  # type: ignore[arg-type]
     assert stopping.waited == 0
 
 
 def test_a_metric_that_is_not_there_is_named_with_its_neighbours() -> None:
-    module = SimpleNamespace(epoch_values={"val/dice_positive": 0.1})
+    module = SimpleNamespace(record=TrainingRecord({"val/dice_positive": 0.1}))
     with pytest.raises(ConfigError, match="did you mean val/dice_positive"):
         monitored(module, "val/dice_positiv")

@@ -75,8 +75,8 @@ def test_a_case_of_the_validation_alone(
 
     def spoil(module: AttnSegModule, terms: Any, learn: bool) -> None:
         if not learn and module.current_epoch == 1 and not named:
-            getattr(module.last_step.output, where)[0, 0, 0, 0] = value  # type: ignore[union-attr]
-            named.append(module.last_step.batch["case_id"][0])  # type: ignore[union-attr]
+            getattr(module.record.step.output, where)[0, 0, 0, 0] = value
+            named.append(module.record.step.batch["case_id"][0])
 
     spoiling(monkeypatch, spoil)
     folder = RunFolder(tmp_path)
@@ -89,7 +89,7 @@ def test_a_case_of_the_validation_alone(
 def test_a_validation_loss_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(module: AttnSegModule, terms: Any, learn: bool) -> None:
         if not learn:
-            terms_of_step: Any = module.last_step.terms  # type: ignore[union-attr]
+            terms_of_step: Any = module.record.step.terms
             terms_of_step["segmentation"] = torch.tensor(math.inf)
 
     spoiling(monkeypatch, spoil)

@@ -12,6 +12,7 @@ from torch import nn
 
 from attnseg.schedules.rates import learning_rate_factor
 from attnseg.training.callbacks.phase_switching import PhaseSwitching
+from attnseg.training.record import TrainingRecord
 from tests.conftest import configure
 
 FIRST = "schedule.phases.attention_supervision"
@@ -73,12 +74,13 @@ def test_the_gradients_of_frozen_parts_are_dropped(switching: PhaseSwitching) ->
 
 
 def test_an_epochs_weights_and_first_rates_go_into_the_ledger(switching: PhaseSwitching) -> None:
-    module: Any = SimpleNamespace(epoch_values={"kept": 1.0})
+    loss = SimpleNamespace(names=("segmentation", "attention", "alignment"))
+    module: Any = SimpleNamespace(record=TrainingRecord({"kept": 1.0}), loss=loss)
     switching.on_train_epoch_end(trainer(1, Model()), module)
     weights = {f"weight/{k}": v for k, v in switching.schedule.weights(1).items()}
     rates = switching.learning_rates(1, 1.0)
     rates = {f"lr/{name}": rates[name] for name in ("backbone", "head")}
-    assert module.epoch_values == {"kept": 1.0, **weights, **rates}
+    assert module.record.values == {"kept": 1.0, **weights, **rates}
 
 
 def test_a_phase_is_announced_once_with_what_is_frozen(

@@ -11,6 +11,7 @@ import pytest
 
 from attnseg.config import ObjectiveConfig, OptunaSweepConfig, PrunerConfig, TrialConfig
 from attnseg.training.callbacks.pruning import Pruned, Pruning
+from attnseg.training.record import TrainingRecord
 
 optuna = pytest.importorskip("optuna", reason="the extra [optuna] is missing")
 
@@ -41,7 +42,7 @@ def trainer(epoch: int) -> Any:
 
 def epoch(callback: Pruning, index: int, value: float) -> None:
     callback.on_train_epoch_start(trainer(index), None)
-    module = SimpleNamespace(epoch_values={METRIC: value})
+    module = SimpleNamespace(record=TrainingRecord({METRIC: value}))
     callback.on_train_epoch_end(trainer(index), module)
 
 
@@ -74,7 +75,7 @@ def test_a_good_run_goes_on(config: OptunaSweepConfig) -> None:
 def test_a_resumed_run_repeats_no_report_and_is_judged_again(config: OptunaSweepConfig) -> None:
     epoch(begin(config), 0, 0.1)
     resumed = begin(config)
-    module = SimpleNamespace(epoch_values={METRIC: 0.2})
+    module = SimpleNamespace(record=TrainingRecord({METRIC: 0.2}))
     resumed.on_train_epoch_end(trainer(0), module)
     assert reported(config) == {1: 0.1}
     with pytest.raises(Pruned):
@@ -84,6 +85,6 @@ def test_a_resumed_run_repeats_no_report_and_is_judged_again(config: OptunaSweep
 def test_an_undefined_value_is_not_reported(config: OptunaSweepConfig) -> None:
     callback = begin(config)
     epoch(callback, 0, math.nan)
-    callback.on_train_epoch_end(trainer(0), SimpleNamespace(epoch_values={}))
+    callback.on_train_epoch_end(trainer(0), SimpleNamespace(record=TrainingRecord({})))
     assert reported(config) == {}
     callback.on_train_epoch_start(trainer(1), None)
