@@ -52,13 +52,13 @@ def stages(
     layout: str, root: Path, cache: Path, *, cold: bool, check: bool, link: bool, digest: bool
 ) -> dict[str, float]:
     """Seconds of processor time a stage, in this process."""
-    from attnseg.config import DataCommandConfig
+    from attnseg.config import TrainConfig
     from attnseg.config.compose import compose_checked
     from attnseg.data.check import check_data
     from attnseg.data.datamodule import AttnSegDataModule
 
     words = [f"data={layout}", f"data.root={root}", "data.size=32", f"data.cache_dir={cache}"]
-    config = compose_checked("data_command", words, DataCommandConfig).data
+    config = compose_checked("train", words, TrainConfig)
     seconds: dict[str, float] = {}
 
     def timed(name: str, function: Callable[[], Any]) -> Any:
@@ -67,7 +67,7 @@ def stages(
         seconds[name] = processor_seconds() - start
         return value
 
-    module = timed("list", lambda: AttnSegDataModule(config, 1, progress=False))
+    module = timed("list", lambda: AttnSegDataModule(config, progress=False))
     timed("sound and in order", lambda: module.all_cases)
     before = peak_mib()
     if digest:
@@ -86,7 +86,7 @@ def stages(
         timed("decode into the cache", module.prepare_data)
     if cold:
         if check:
-            timed("data check", lambda: check_data(config, progress=False))
+            timed("data check", lambda: check_data(config.data, progress=False))
         return seconds
     timed("split by patient", lambda: module.splits)
     timed("fingerprint of the set", lambda: module.fingerprint)

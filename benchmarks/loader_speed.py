@@ -147,7 +147,7 @@ def waiting(root: Path, work: Path, words: list[str]) -> float:
     trainer = build_trainer(config, RunFolder(work / "run"), StopRequest())
     profiler = trainer.profiler = SimpleProfiler()
     profiler.describe = lambda: None  # type: ignore[method-assign]  # three pages
-    data = AttnSegDataModule(config.data, config.seed, progress=False)
+    data = AttnSegDataModule(config, progress=False)
     trainer.fit(AttnSegModule(config), datamodule=data)
     spent = {name: sum(values) for name, values in profiler.recorded_durations.items()}
     wait = sum(v for name, v in spent.items() if "train_dataloader_next" in name)
@@ -170,8 +170,8 @@ def main() -> None:
         root = args.data or write_lidc_layout(work, args.cases, 512)
         words = [f"data.root={root}", "data=lidc_drr", f"data.size={args.size}",
                  f"data.cache_dir={work / 'cache'}"]  # fmt: skip
-        config = compose_checked("train", words, TrainConfig).data
-        module = AttnSegDataModule(config, 1, progress=False)
+        config = compose_checked("train", words, TrainConfig)
+        module = AttnSegDataModule(config, progress=False)
         cases = module.all_cases[: args.cases]
         module.cache.warm(cases, progress=False)
         makers = contenders(module, cases, work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import locale
 import signal
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attnseg.config import TrainConfig
+from attnseg.config import AnyData, TrainConfig
 from attnseg.config.compose import compose_checked
 from attnseg.runs.folder import RunFolder
 
@@ -44,6 +45,16 @@ def configure(folder: Path, *overrides: str) -> TrainConfig:
     """A tiny run's configuration, in a folder of its own."""
     words = [*tiny(*overrides), f"run.dir={folder}", *overrides]
     return compose_checked("train", words, TrainConfig)
+
+
+def with_data(data: AnyData, seed: int = 1) -> TrainConfig:
+    """The default training configuration, of these data."""
+    return _default().model_copy(update={"data": data, "seed": seed})
+
+
+@functools.cache
+def _default() -> TrainConfig:
+    return compose_checked("train", [], TrainConfig)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from tests.conftest import configure
 def test_a_start_reads_each_entrys_first_page_once_and_no_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = configure(tmp_path).data.model_copy(update={"cache_dir": str(tmp_path / "cache")})
-    AttnSegDataModule(data, seed=1, progress=False).prepare_data()
+    config = configure(tmp_path, f"data.cache_dir={tmp_path / 'cache'}")
+    AttnSegDataModule(config, progress=False).prepare_data()
     heads: list[object] = []
 
     def counted(path: Path) -> record.Head:
@@ -25,7 +25,7 @@ def test_a_start_reads_each_entrys_first_page_once_and_no_pixels(
 
     monkeypatch.setattr(cache_module, "read_head", counted)
     monkeypatch.setattr(cache_module, "map_record", lambda *_: pytest.fail("pixels are read"))
-    module = AttnSegDataModule(data, seed=1, progress=False)
+    module = AttnSegDataModule(config, progress=False)
     module.prepare_data()
     module.setup("fit")
     assert module.record["splits"]

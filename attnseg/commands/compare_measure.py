@@ -140,7 +140,7 @@ def _keep_maps(job: Job, case_ids: Sequence[str], path: Path, evaluation: Evalua
     from attnseg.reports.compare.maps import write_maps
 
     model = predictor_of(job.members, job.passes)
-    module = AttnSegDataModule(job.data, job.checkpoint.config.seed)
+    module = AttnSegDataModule(job.measured)
     maps = maps_of(job, model, module, case_ids, job.checkpoint.threshold)
     write_maps(maps, path, evaluation.made_of)
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from attnseg.common.errors import ConfigError, DataError
 from attnseg.common.paths import cache_folder
 from attnseg.common.processes import place
-from attnseg.config import AnyData
+from attnseg.config import TrainConfig
 from attnseg.data.cache import DecodedCache
 from attnseg.data.dataset import CaseDataset, TrainDataset
 from attnseg.data.digest import Content, content_of
@@ -37,13 +37,12 @@ AnySplit = Literal["all", "train", "val", "test"]
 
 
 class AttnSegDataModule(pl.LightningDataModule):
-    """Batches of a data section; use it with `Trainer(use_distributed_sampler=False)`.
+    """Batches of the data that a configuration describes.
 
     Args:
-        config: the data section.
-        seed: of the run: with the epoch it fixes the order and the augmentation. Which patient
-            is in which split depends on `config.split.seed` alone.
-        source: instead of the one that `config` describes.
+        config: of a run. Its `seed` fixes, with the epoch, the order and the augmentation; which
+            patient is in which split depends on `data.split.seed` alone.
+        source: instead of the one that `config.data` describes.
         progress: draw a bar while cases are decoded for the first time.
 
     Raises:
@@ -51,16 +50,16 @@ class AttnSegDataModule(pl.LightningDataModule):
     """
 
     def __init__(
-        self, config: AnyData, seed: int, *, source: Source | None = None, progress: bool = True
+        self, config: TrainConfig, *, source: Source | None = None, progress: bool = True
     ) -> None:
         super().__init__()
         # A validation set may have fewer cases than there are processes.
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self.config = config
-        self.seed = seed
-        self.source = source if source is not None else build_source(config)
-        self._cache_folder = cache_folder(config.cache_dir)
-        self.cache = DecodedCache(self.source, config.size, self._cache_folder)
+        self.config = config.data
+        self.seed = config.seed
+        self.source = source if source is not None else build_source(self.config)
+        self._cache_folder = cache_folder(self.config.cache_dir)
+        self.cache = DecodedCache(self.source, self.config.size, self._cache_folder)
         self._progress = progress
 
     @cached_property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attnseg.common.errors import DataError
 from attnseg.common.files import make_folder
 from attnseg.common.memory import ready_device
-from attnseg.config import AnalyzeConfig, AnyData, EvaluateConfig, validate
+from attnseg.config import AnalyzeConfig, AnyData, EvaluateConfig, TrainConfig, validate
 from attnseg.config.compose import compose
 from attnseg.config.environment import from_environment
 from attnseg.runs.code import changed_files, code_of, listed
@@ -43,6 +43,11 @@ class Job:
     def checkpoint(self) -> LoadedCheckpoint:
         """The one, or an ensemble's first: its data is measured on."""
         return self.members[0]
+
+    @property
+    def measured(self) -> TrainConfig:
+        """The checkpoint's configuration with the data that are measured on."""
+        return self.checkpoint.config.model_copy(update={"data": self.data})
 
     @property
     def passes(self) -> PassOptions:
@@ -187,7 +192,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
     config, checkpoint = job.config, job.checkpoint
     weights = digests_of([member.path for member in job.members])
     model = predictor_of(job.members, job.passes)
-    module = AttnSegDataModule(job.data, checkpoint.config.seed)
+    module = AttnSegDataModule(job.measured)
     loader = module.eval_dataloader(config.split, batch_size=config.batch_size)
     if not len(loader):
         raise DataError(
@@ -269,7 +274,7 @@ def measure_training(
         (folder / name).unlink(missing_ok=True)
     if not count or any(row["patient_id"] in job.trained for row in held_out):
         return None
-    module = AttnSegDataModule(job.data, job.checkpoint.config.seed)
+    module = AttnSegDataModule(job.measured)
     fingerprints = {member.data_record.get("fingerprint") for member in job.members}
     if fingerprints != {module.fingerprint}:  # other data, which may use the same patient ids
         return None

@@ -101,7 +101,7 @@ def fit(config: TrainConfig) -> int:
 
 def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     """Everything before Lightning's part, and that."""
-    data = AttnSegDataModule(config.data, config.seed)
+    data = AttnSegDataModule(config)
     _refuse_changing(config, data)
     refuse_foreign(folder, config, data)
     status = folder.read_status()

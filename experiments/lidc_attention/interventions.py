@@ -51,8 +51,9 @@ def main() -> None:
     model = trained_model(checkpoint)
     if not isinstance(model, DualPathwayModel) or model.attention is None or model.fusion is None:
         raise SystemExit(f"{options.checkpoint}: has no attention to replace")
-    data = checkpoint.config.data.model_copy(update={"root": options.root})
-    loader = AttnSegDataModule(data, checkpoint.config.seed).eval_dataloader(options.split)
+    there = checkpoint.config.data.model_copy(update={"root": options.root})
+    data = AttnSegDataModule(checkpoint.config.model_copy(update={"data": there}))
+    loader = data.eval_dataloader(options.split)
     alphas = ", ".join(f"{alpha:.2f}" for alpha in model.fusion.alpha.tolist())
     print(f"alpha, finest level first: {alphas}\n")
     print(f"| map | {' | '.join(METRICS)} |\n|{'---|' * (len(METRICS) + 1)}")

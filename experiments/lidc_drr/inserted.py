@@ -168,11 +168,12 @@ def main() -> None:
     for spec in options.checkpoints:
         is_one = Path(spec).exists() or "," not in spec  # Hydra's folders may hold a comma
         members = load_checkpoints(spec if is_one else spec.split(","))
-        config = members[0].config.data
-        division = division or config.split
+        config = members[0].config
+        division = division or config.data.split
         changed = {"size": SIZE, "split": division}
         changed |= {"root": options.root} if options.root else {}
-        data = AttnSegDataModule(config.model_copy(update=changed), 0)
+        section = config.data.model_copy(update=changed)
+        data = AttnSegDataModule(config.model_copy(update={"data": section}))
         refuse_other_patients(members, spec, data, options.split)
         data.setup()
         found = measure(predictor_of(members).eval(), data, options)

@@ -110,7 +110,7 @@ def main() -> None:
     if config.trainer.num_threads:
         torch.set_num_threads(config.trainer.num_threads)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
-    data = AttnSegDataModule(config.data, config.seed)
+    data = AttnSegDataModule(config)
     module = Restoration(config, args.block, args.share, args.epochs)
     trainer = pl.Trainer(
         accelerator=config.trainer.accelerator,

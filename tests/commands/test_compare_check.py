@@ -208,7 +208,7 @@ def test_a_word_on_held_out_patients_that_trained_it(place: Path, capsys: Captur
 def test_a_set_elsewhere_is_the_runs_own_if_its_content_is(place: Path) -> None:
     """Only then is what `evaluate` measures there the run's own figure, which compare reads."""
     config = load_checkpoints(str(place / "run"))[0].config
-    trained_on = AttnSegDataModule(config.data, 1).content
+    trained_on = AttnSegDataModule(config).content
     elsewhere = place / "elsewhere"
     shutil.copytree(place / "data", elsewhere)
     words = [f"checkpoint={place / 'run'}", "accelerator=cpu", "n_pictures=0"]

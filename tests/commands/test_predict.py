@@ -99,7 +99,7 @@ def evaluated(
         maps = {"probability": seen.probability, "attention": seen.attention}
         found[seen.row["case_id"]] = {name: values[inside] for name, values in maps.items()}
 
-    module = AttnSegDataModule(job.data, job.checkpoint.config.seed, progress=False)
+    module = AttnSegDataModule(job.measured, progress=False)
     batches = module.eval_dataloader("all")
     evaluate_batches(predictor_of(job.members, job.passes), batches, threshold=0.5, on_case=keep)
     return found

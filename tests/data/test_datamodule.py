@@ -14,6 +14,7 @@ from attnseg.config import LidcDrrDataConfig
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.data.sources import lidc_drr
 from attnseg.imaging import images
+from tests.conftest import with_data
 
 Make = Callable[..., Any]
 
@@ -26,7 +27,7 @@ def _config(root: Path | str = "unused", **options: Any) -> LidcDrrDataConfig:
 
 def _module(source: Any, tmp_path: Path, seed: int = 1, **options: Any) -> AttnSegDataModule:
     config = _config(cache_dir=str(tmp_path / "cache"), **options)
-    return AttnSegDataModule(config, seed, source=source, progress=False)
+    return AttnSegDataModule(with_data(config, seed), source=source, progress=False)
 
 
 def test_an_epoch_after_the_first_opens_no_image(
@@ -40,7 +41,7 @@ def test_an_epoch_after_the_first_opens_no_image(
 
     monkeypatch.setattr(lidc_drr, "read_image", counted)
     config = _config(lidc_folder(6), cache_dir=str(tmp_path / "cache"))
-    module = AttnSegDataModule(config, 1, progress=False)
+    module = AttnSegDataModule(with_data(config), progress=False)
     module.prepare_data()
     module.setup("fit")
     assert len(opened) == 6
@@ -49,7 +50,7 @@ def test_an_epoch_after_the_first_opens_no_image(
         loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]
         list(loader)
         list(module.val_dataloader())
-    again = AttnSegDataModule(config, 1, progress=False)
+    again = AttnSegDataModule(with_data(config), progress=False)
     again.setup("fit")
     list(again.train_dataloader())
     assert len(opened) == 6
@@ -245,7 +246,7 @@ def test_the_real_set_end_to_end(lidc_root: Path, tmp_path: Path) -> None:
     config = _config(
         lidc_root, size=128, cache_dir=str(tmp_path), patch={"size": 64}, oversample_positive=2.0
     )
-    module = AttnSegDataModule(config, 1, progress=False)
+    module = AttnSegDataModule(with_data(config), progress=False)
     module.all_cases = module.all_cases[:24]
     module.setup("fit")
     batch = next(iter(module.train_dataloader()))

@@ -17,6 +17,7 @@ from attnseg.config.compose import compose_checked
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.data.digest import Content, digest_of
 from attnseg.imaging.images import write_image
+from tests.conftest import with_data
 
 Make = Callable[..., Any]
 Change = Callable[[Path], object]
@@ -25,7 +26,7 @@ Change = Callable[[Path], object]
 def content(*words: str) -> Content:
     """Of the training and validation cases of a data section."""
     config = compose_checked("data_command", ["data.size=64", *words], DataCommandConfig).data
-    found = AttnSegDataModule(config, 1, progress=False).content
+    found = AttnSegDataModule(with_data(config), progress=False).content
     assert digest_of(config) == found.digest
     return found
 

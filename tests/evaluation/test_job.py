@@ -162,7 +162,7 @@ def test_analyze_measures_cases_that_trained_every_member_of_an_ensemble(
     finished: RunFolder, tmp_path: Path
 ) -> None:
     [one] = load_checkpoints(str(finished.best))
-    fewer = AttnSegDataModule(one.config.data, 0).train_patients[1:]
+    fewer = AttnSegDataModule(one.config).train_patients[1:]
     other = replace(one, trained=TrainedPatients.of(fewer))
     export_safetensors([one, other], tmp_path / "two.safetensors")
     words = [f"checkpoint={tmp_path / 'two.safetensors'}", f"output_dir={tmp_path}"]

@@ -84,7 +84,7 @@ def test_a_network_that_was_trained_on_them_is_refused(
     finished: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [member] = load_checkpoints(str(finished.path))
-    held_out = AttnSegDataModule(member.config.data, 0).cases("val")
+    held_out = AttnSegDataModule(member.config).cases("val")
     guilty = replace(member, trained=TrainedPatients.of(case.patient_id for case in held_out))
     monkeypatch.setattr(inserted, "load_checkpoints", lambda _: [guilty])
     monkeypatch.setattr("sys.argv", ["inserted.py", str(finished.path)])

@@ -117,7 +117,7 @@ def test_edited_initial_weights_are_another_run_and_named(tmp_path: Path) -> Non
     folder = RunFolder(tmp_path / "run")
     folder.write_config(config)
     folder.update_status(**identity_record(config))
-    data = AttnSegDataModule(config.data, config.seed)
+    data = AttnSegDataModule(config)
     refuse_foreign(folder, config, data)
     file.write_bytes(b"others")
     again = identified(compose_checked("train", words, TrainConfig))

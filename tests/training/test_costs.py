@@ -75,8 +75,7 @@ class Opened:
 
 
 def test_an_epoch_opens_each_sample_once_and_decodes_no_image(tmp_path: Path) -> None:
-    data = configure(tmp_path).data
-    module = AttnSegDataModule(data, seed=1, progress=False)
+    module = AttnSegDataModule(configure(tmp_path), progress=False)
     module.prepare_data()
     module.setup("fit")
     loader = module.train_dataloader()
@@ -93,7 +92,7 @@ def test_an_epoch_opens_each_sample_once_and_decodes_no_image(tmp_path: Path) ->
 def test_a_sample_is_made_in_the_memory_it_is_handed_out_in(tmp_path: Path) -> None:
     """Whole and not augmented: no copy of an image beside its tensor, and no random number."""
     words = ("data.augment.enabled=false", "data.n_cases=4")
-    module = AttnSegDataModule(configure(tmp_path, *words).data, seed=1, progress=False)
+    module = AttnSegDataModule(configure(tmp_path, *words), progress=False)
     module.setup("fit")
     dataset = module.train_dataloader().dataset
     dataset[0]  # type: ignore[index]

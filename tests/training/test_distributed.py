@@ -17,7 +17,7 @@ from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import read_ledger
 from attnseg.training.fit import fit
 from attnseg.training.launch import launch, processes_wanted
-from tests.conftest import TINY
+from tests.conftest import TINY, with_data
 
 # 9 cases: 6 train, 3 validate: 2 on one rank, 1 on the other; dropout and augmentation are on.
 UNEVEN = ("data.n_cases=9", "data.split.val_fraction=0.34", "data.patch.size=32")
@@ -81,7 +81,8 @@ def test_two_processes_see_the_samples_of_one(oversample: str, tmp_path: Path) -
 
 def _batches(config: TrainConfig, rank: int, world_size: int, batch: int) -> list[dict[str, Any]]:
     """The training batches of one rank over three epochs."""
-    data = AttnSegDataModule(config.data.model_copy(update={"batch_size": batch}), config.seed)
+    changed = config.data.model_copy(update={"batch_size": batch})
+    data = AttnSegDataModule(with_data(changed, config.seed))
     data._place = lambda: (rank, world_size)  # type: ignore[method-assign]
     data.setup("fit")
     loader, found = data.train_dataloader(), []

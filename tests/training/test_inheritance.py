@@ -33,7 +33,7 @@ QUIET = "callbacks.overlays.every_n_epochs=0"
 
 
 def patients(config: TrainConfig, split: Any = "all") -> set[str]:
-    return {case.patient_id for case in AttnSegDataModule(config.data, 0).cases(split)}
+    return {case.patient_id for case in AttnSegDataModule(config).cases(split)}
 
 
 def those_in(known: TrainedPatients, config: TrainConfig) -> set[str]:
@@ -128,7 +128,7 @@ def test_a_start_is_told_only_of_patients_that_trained_the_parent(
     for split, n in (("seed=1", 0), (other_split(finished), 2)):
         words = (split, f"warmstart={tmp_path / 'parent.safetensors'}")
         config = configure(tmp_path / "child", *words)
-        data = AttnSegDataModule(config.data, 0)
+        data = AttnSegDataModule(config)
         record = validated_on_known(data, inherited(config, None, None))
         assert (
             ("validated_on_trained" in record)
@@ -141,7 +141,7 @@ def test_ids_are_kept_where_asked_and_not_in_what_is_for_others(
     finished: RunFolder, tmp_path: Path
 ) -> None:
     config = configure(finished.path, "keep_ids=true")
-    data = AttnSegDataModule(config.data, 0)
+    data = AttnSegDataModule(config)
     ids = patients(config, "train")
     trained = trained_patients(config, data, TrainedPatients(), resumed=False)
     assert trained.record() == [{"ids": sorted(ids)}]
@@ -160,7 +160,7 @@ def test_ids_are_kept_where_asked_and_not_in_what_is_for_others(
 def test_what_was_trained_on_before_the_split_changed_stays(finished: RunFolder) -> None:
     config = configure(finished.path, other_split(finished))
     before = inherited(config, finished.last, None)
-    after = trained_patients(config, AttnSegDataModule(config.data, 0), before, resumed=True)
+    after = trained_patients(config, AttnSegDataModule(config), before, resumed=True)
     both = patients(configure(finished.path), "train") | patients(config, "train")
     assert those_in(after, config) == both
     assert len(after.record()) == 1

@@ -69,7 +69,7 @@ def test_the_ledger_has_everything_once_an_epoch(finished: RunFolder) -> None:
 
 def test_the_checkpoint_holds_plain_types_and_what_a_command_needs(finished: RunFolder) -> None:
     [loaded] = load_checkpoints(str(finished.path))
-    trained = AttnSegDataModule(loaded.config.data, 0).train_patients
+    trained = AttnSegDataModule(loaded.config).train_patients
     assert trained
     assert all(patient in loaded.trained for patient in trained)
     assert 0.0 <= loaded.threshold <= 1.0

@@ -235,8 +235,8 @@ def test_the_shipped_config_is_the_schema_s_defaults(name: str, schema: Any) -> 
 
 def test_a_run_s_batches_and_record_come_from_node21(tmp_path: Path) -> None:
     overrides = ["data=node21", f"data.root={node21(tmp_path)}", "data.size=64"]
-    config = compose_checked("train", overrides, TrainConfig).data
-    module = AttnSegDataModule(config, seed=1, progress=False)
+    config = compose_checked("train", overrides, TrainConfig)
+    module = AttnSegDataModule(config, progress=False)
     module.setup("fit")
     batch = next(iter(module.val_dataloader()))
     assert torch.equal(batch["xray"], batch["drr"])  # the X-ray serves both pathways
