@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from attnseg.common.signals import leave_to_parent
+from attnseg.common.signals import worker_options
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,8 +49,7 @@ def for_each(
     loader: DataLoader[Result] = DataLoader(
         _Calls(function, items),
         batch_size=None,
-        num_workers=workers,
-        worker_init_fn=leave_to_parent,
+        **worker_options(workers),
         collate_fn=_identity,
         generator=torch.Generator(),  # else it would draw from the global random state
     )

@@ -57,6 +57,20 @@ def outlive_readers() -> None:
                 os.close(nowhere)
 
 
+def worker_options(num_workers: int) -> dict[str, Any]:
+    """How a `DataLoader` starts its workers: so that stopping is left to this process.
+
+    On Linux they are forked, whatever this process starts others by: a fresh interpreter has
+    threads of its libraries before `leave_to_parent` can keep signals from them.
+    """
+    forked = num_workers > 0 and sys.platform == "linux"
+    return {
+        "num_workers": num_workers,
+        "worker_init_fn": leave_to_parent,
+        "multiprocessing_context": "fork" if forked else None,
+    }
+
+
 def leave_to_parent(worker_id: int = 0) -> None:
     """Let a data loader's worker go on when its whole process group is asked to stop.
 

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from attnseg.common.errors import CheckpointError
-from attnseg.common.signals import leave_to_parent
+from attnseg.common.signals import worker_options
 from attnseg.data.on_device import collate
 from attnseg.data.sampling import EpochSampler, EvalSampler
 
@@ -44,8 +44,7 @@ class ResumableLoader(DataLoader[Batch]):
             dataset,
             batch_size=batch_size,
             sampler=sampler,
-            num_workers=num_workers,
-            worker_init_fn=leave_to_parent,
+            **worker_options(num_workers),
             collate_fn=collate,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
@@ -109,8 +108,7 @@ def eval_loader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
-        num_workers=num_workers,
-        worker_init_fn=leave_to_parent,
+        **worker_options(num_workers),
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
         generator=torch.Generator(),

@@ -82,7 +82,16 @@ def _struck(item: int) -> int:
     return item
 
 
-def test_a_loaders_worker_leaves_stopping_to_its_parent() -> None:
+@pytest.fixture(params=["fork", "spawn"])
+def starting(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How this process starts others, which other packages may have changed."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method(request.param, force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+def test_a_loaders_worker_leaves_stopping_to_its_parent(starting: None) -> None:
     def refuse(number: int, frame: Any) -> None:
         raise AssertionError("inherited by the worker")
 
