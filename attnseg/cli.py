@@ -20,6 +20,7 @@ from attnseg.common.errors import (
     WriteError,
     wrong_path,
 )
+from attnseg.common.project import activate
 from attnseg.common.signals import heeded, outlive_readers
 
 COMMANDS = {
@@ -33,6 +34,8 @@ COMMANDS = {
     "export": "write a checkpoint as safetensors, ExportedProgram or ONNX",
     "sync": "send offline runs to Weights & Biases, each as one whole run",
     "data": "check or show a data set, make a case set of one, annotations to mask volumes",
+    "new": "a small project of your own: an attention, a loss term, a curve, an experiment",
+    "trust": "use the conf/ and the package of a folder of your own",
     "drr": "project CTs and nodule masks to DRRs (radiographs) and their masks",
 }
 
@@ -80,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_MISTAKE
     sys.argv = concealed(sys.argv)  # what loggers record of a process
     try:
+        if command not in ("new", "trust") and (note := activate()):
+            print(f"note: {note}", file=sys.stderr)
         module = importlib.import_module(f"attnseg.commands.{command}")
         code = int(module.main(rest))
         sys.stdout.flush()

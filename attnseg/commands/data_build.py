@@ -8,7 +8,6 @@ from typing import Any
 
 from attnseg.commands.help import group_options
 from attnseg.common.errors import ConfigError
-from attnseg.common.paths import conf_dir
 from attnseg.config import DataBuildConfig
 from attnseg.config.compose import compose_checked
 
@@ -31,7 +30,7 @@ def chosen_source(overrides: Sequence[str]) -> list[str]:
     """
     rest = [word for word in overrides if not word.startswith("source=")]
     given = [word.removeprefix("source=") for word in overrides if word.startswith("source=")]
-    kinds = group_options(conf_dir() / "data")
+    kinds = group_options("data")
     if not given:
         if not any(word.startswith(("data=", "data.root=")) for word in rest):
             raise ConfigError(

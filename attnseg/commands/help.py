@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from attnseg.common.paths import conf_dir
+from attnseg.common.paths import conf_dirs
 
 CHECKPOINT_OVERRIDES = (
     ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt, a .safetensors or pretrained"),
@@ -23,9 +22,9 @@ def wants_help(argv: Sequence[str]) -> bool:
     return any(argument in _HELP_FLAGS for argument in argv)
 
 
-def group_options(group: Path) -> list[str]:
-    """The option names of one config group."""
-    return sorted(path.stem for path in group.glob("*.yaml"))
+def group_options(group: str) -> list[str]:
+    """The option names of one config group, those of one's own project included."""
+    return sorted({path.stem for conf in conf_dirs() for path in (conf / group).glob("*.yaml")})
 
 
 def command_help(
@@ -44,7 +43,7 @@ def command_help(
         lines += ["", "Config groups (group=option):"]
         width = max(map(len, groups))
         for group in groups:
-            options = group_options(conf_dir() / group)
+            options = group_options(group)
             lines.append(f"  {group:<{width}}  {' | '.join(options) if options else '(none yet)'}")
     if overrides:
         lines += ["", "Common overrides:"]

@@ -21,7 +21,7 @@ from attnseg.common.errors import (
 from attnseg.common.paths import conf_dir
 from attnseg.config import OptunaSweepConfig, TrainConfig
 from attnseg.config.component import without_replaced
-from attnseg.config.compose import compose_checked, explain, given_keys, relax
+from attnseg.config.compose import compose_checked, explain, given_keys, relax, with_project
 from attnseg.config.environment import composed
 
 GROUPS = (
@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
         from attnseg.commands.sweep import sweep
 
         return sweep(overrides)
-    return _through_hydra(flags_first(relax(arguments, TrainConfig)))
+    return _through_hydra(flags_first(with_project(relax(arguments, TrainConfig))))
 
 
 def without_hyphens(argv: Sequence[str]) -> list[str]:

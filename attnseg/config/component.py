@@ -142,7 +142,12 @@ def component(kind: str, given: Any) -> Component:
         if target is None:
             raise ValueError(f"no {kind} is called {name!r}; {_nearest(str(name), kind)}")
     elif name is not None:
-        raise ValueError(f"give a {key} or a {TARGET}, not both")
+        raise ValueError(
+            f"give a {key} or a {TARGET}, not both ({key}={name}, {TARGET}={target}); a file that "
+            f"is laid over another says {key}: null"
+        )
+    elif key is not None:
+        options.pop(key, None)
     model = schema_of(kind, str(target), imports=_IMPORTS.get())
     if _signatures[model].name is not None and key is not None:
         options[key] = _signatures[model].name

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from attnseg.common.errors import ConfigError
-from attnseg.common.paths import conf_dir
+from attnseg.common.paths import conf_dir, conf_dirs
 from attnseg.config import Section, validate
 from attnseg.config.component import without_replaced
 from attnseg.config.environment import composed
 from attnseg.config.grammar import natural
 
 SectionT = TypeVar("SectionT", bound=Section)
+_SEARCHPATH = "hydra.searchpath="
 _PHASE = re.compile(r"schedule\.phases\.[^.]+(\.epochs)?")
 
 
@@ -52,7 +53,8 @@ def compose_here(
     from yaml import YAMLError
 
     try:
-        config = hydra_compose(config_name, overrides=relax(overrides, schema))
+        words = with_project(relax(overrides, schema))
+        config = hydra_compose(config_name, overrides=words)
         return without_replaced(composed(config), given_keys(overrides))
     # Hydra says `schedule=null` with a ValueError.
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
@@ -83,7 +85,7 @@ def relax(overrides: Sequence[str], schema: type[Section], *, sweep: bool = Fals
     key that no file names becomes `++key=value`; groups stay as they are. So do a phase and its
     epochs: with `++` a mistyped name would add a phase to the schedule.
     """
-    groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
+    groups = {path.name for conf in conf_dirs() for path in conf.iterdir() if path.is_dir()}
     relaxed = []
     for override in natural(overrides, schema, sweep=sweep):
         key = override.split("=", 1)[0]
@@ -91,6 +93,18 @@ def relax(overrides: Sequence[str], schema: type[Section], *, sweep: bool = Fals
         plain = plain and not _PHASE.fullmatch(key) and not key.startswith("hydra.")
         relaxed.append(f"++{override}" if plain and key.split("@")[0] not in groups else override)
     return relaxed
+
+
+def with_project(words: Sequence[str]) -> list[str]:
+    """Words of Hydra's, and where it finds the configs of one's own project besides."""
+    own = [f"'file://{path}'" for path in conf_dirs()[1:]]
+    given = [word for word in words if word.startswith(_SEARCHPATH)]
+    if not own or any(word.removeprefix(_SEARCHPATH)[:1] != "[" for word in given):
+        return list(words)
+    for word in given:
+        own.insert(0, word.removeprefix(_SEARCHPATH)[1:-1])
+    rest = [word for word in words if word not in given]
+    return [f"{_SEARCHPATH}[{','.join(filter(None, own))}]", *rest]
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 A checkpoint's configuration says which network its weights belong to. What the
 person at the keyboard names is free; what a file names passes this gate before anything of it is
 imported or called. It opens for attnseg's own classes and MONAI's networks; `trust=[mylab]` opens
-it for a package (or module) of one's own.
+it for a package (or module) of one's own, and so does a trusted project (attnseg.common.project).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnseg.common.errors import CheckpointError
 from attnseg.common.hidden import without_mlflow
+from attnseg.common.project import active_packages
 
 if TYPE_CHECKING:
     from attnseg.config import TrainConfig
@@ -118,7 +119,8 @@ def trusted_class(target: object, base: type, trust: Sequence[str], place: str) 
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise CheckpointError(f"{place}: refused, {target!r} is no dotted name of a class")
     name = ".".join(parts)
-    if not _within(name, (*TRUSTED, *trust)):
+    trust = (*TRUSTED, *trust, *active_packages())
+    if not _within(name, trust):
         raise CheckpointError(f"{place}: refused, {name} {_not_trusted(name)}")
     own = parts[0] not in ("attnseg", "monai")
     module = _imported(".".join(parts[:-1]), place, all_places=own)
@@ -127,7 +129,7 @@ def trusted_class(target: object, base: type, trust: Sequence[str], place: str) 
         what = "is not there" if found is None else f"is no class but a {type(found).__name__}"
         raise CheckpointError(f"{place}: refused, {name} {what}; a file may name classes only")
     home = f"{found.__module__}.{found.__name__}"
-    if not _within(home, (*TRUSTED, *trust)):
+    if not _within(home, trust):
         raise CheckpointError(f"{place}: refused, {name} is {home}, which {_not_trusted(home)}")
     if not issubclass(found, base):
         raise CheckpointError(

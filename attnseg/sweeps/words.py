@@ -10,7 +10,7 @@ from typing import Any
 
 from attnseg.common.errors import ConfigError
 from attnseg.config import TrainConfig, validate
-from attnseg.config.compose import compose_here, explain, hydra_ready, relax
+from attnseg.config.compose import compose_here, explain, hydra_ready, relax, with_project
 from attnseg.config.grammar import NOT_SWEPT, assignment
 from attnseg.sweeps.names import safe, short_keys, shortened
 from attnseg.training.identified import identified
@@ -38,7 +38,7 @@ def read_words(arguments: Sequence[str]) -> Words:
             raise ConfigError(f"{key}: attnseg has a group of its own for it: {ours}=...")
     fixed = [_word(override) for override in parsed.values() if not override.is_sweep_override()]
     try:
-        base = compose("train", overrides=fixed, return_hydra_config=True)
+        base = compose("train", overrides=with_project(fixed), return_hydra_config=True)
         own = OmegaConf.to_container(base.hydra.sweeper.get("params") or OmegaConf.create({}))
         engine = str(OmegaConf.select(base, "sweep.name"))
         title = OmegaConf.select(base, "sweep.title")

@@ -15,6 +15,7 @@ from typing import Any
 from attnseg.common.credentials import concealed
 from attnseg.common.errors import FAILED, INTERRUPTED, USER_MISTAKE, UserError, wrong_path
 from attnseg.common.files import write_json, write_text
+from attnseg.common.project import VARIABLE, activate, active
 from attnseg.common.signals import handled
 from attnseg.config import TrainConfig
 from attnseg.runs.folder import RunFolder, now
@@ -54,6 +55,7 @@ class JobRunner:
         self.fail_fast = fail_fast
         self.cwd = Path.cwd()  # Ray's workers have one of their own
         self.owner = SweepsProcess() if ends_with_sweep else None
+        self.project = active()
 
     def __call__(self, selection: Any) -> int | None:
         """Run the job `selection.index`; never raises, since a launcher would drop the others."""
@@ -65,6 +67,9 @@ class JobRunner:
 
     def _run_frozen(self, index: int, stop: Path) -> int:
         os.chdir(self.cwd)
+        if self.project is not None:  # a cluster may start its workers with another environment
+            os.environ[VARIABLE] = str(self.project)
+            activate()
         # joblib's workers leave a way of starting processes that no data loader can use.
         multiprocessing.set_start_method(None, force=True)
         frozen = self.sweep / "jobs" / f"{index}.yaml"
