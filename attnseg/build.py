@@ -11,10 +11,12 @@ from attnseg.common.errors import ConfigError, UserError
 from attnseg.common.importing import find_class, place_of
 from attnseg.component import provide
 from attnseg.config.component import Component
+from attnseg.config.training import SchedulerConfig
 from attnseg.schedules.phases import PhasePlan, Schedule
 
 if TYPE_CHECKING:
     from attnseg.config.objective import LossConfig, ScheduleConfig
+    from attnseg.config.training import OptimConfig
     from attnseg.losses.adaptive import AdaptiveWeights
     from attnseg.losses.combined import CombinedLoss
     from attnseg.nn.output import SegmentationModel
@@ -104,6 +106,46 @@ def build_schedule(config: ScheduleConfig) -> Schedule:
         for name, phase in config.phases.items()
     }
     return Schedule(phases, total_epochs=config.total_epochs, name=config.name)
+
+
+def build_rates(
+    optim: OptimConfig, *, total_epochs: int, batches: int, accumulated: int
+) -> Callable[[float], float]:
+    """The factor on every learning rate, a function of the epochs done.
+
+    Args:
+        optim: the optimizer's section.
+        total_epochs: of the schedule.
+        batches: of an epoch.
+        accumulated: batches a step of the optimizer.
+
+    Raises:
+        ConfigError: somebody else's class fails, or needs a metric.
+    """
+    schedule = optim.lr_schedule
+    asked = schedule.signature.asks_for
+    if isinstance(schedule, SchedulerConfig):
+        from attnseg.schedules.tabled import tabulated
+
+        per_epoch = -(-batches // accumulated) if schedule.per_step else 1
+        given = {"total_steps": total_epochs * per_epoch} if "total_steps" in asked else {}
+        try:
+            return tabulated(
+                functools.partial(build, schedule, **given),
+                functools.partial(build, optim),
+                steps=total_epochs * per_epoch,
+                batches=batches,
+                accumulated=accumulated if schedule.per_step else batches,
+            )
+        except UserError:
+            raise
+        except Exception as error:  # what its steps do
+            raise ConfigError(f"{schedule.target} fails: {place_of(error)}") from error
+    if "progress" in asked:
+        function = factory(schedule)
+        return lambda progress: provide(function, progress=progress, total_epochs=total_epochs)
+    made: Callable[[float], float] = build(schedule, total_epochs=total_epochs)
+    return made
 
 
 def build_loss(loss: LossConfig) -> CombinedLoss:

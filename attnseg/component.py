@@ -128,6 +128,20 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             ("attention", "load_weights"),
             derived="SegmentationModel",
         ),
+        "optim": Kind(
+            "attnseg.training.optimizers",
+            "torch.optim.Optimizer",
+            ("params",),
+            default="adamw",
+            name_key=None,
+        ),
+        "lr_schedule": Kind(
+            "attnseg.schedules.rates",
+            None,
+            ("optimizer", "total_steps", "total_epochs", "progress"),
+            default="cosine",
+            name_key="kind",
+        ),
     }
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache, partial
@@ -20,6 +20,7 @@ from pydantic import (
     create_model,
     model_serializer,
 )
+from pydantic.fields import FieldInfo
 
 from attnseg.component import KINDS
 from attnseg.config.base import Section
@@ -70,7 +71,8 @@ class Component(Section):
     def options(self) -> dict[str, Any]:
         """Every option of ours; of any other those that were given."""
         fields = type(self).model_fields if self.registered else self.model_fields_set
-        return {name: getattr(self, name) for name in self.signature.options if name in fields}
+        named = {name: getattr(self, name) for name in self.signature.options if name in fields}
+        return {**named, **(self.model_extra or {})}
 
     def __getattr__(self, item: str) -> Any:
         """`name` of a component that has none: its class's."""
@@ -83,11 +85,36 @@ class Component(Section):
         plain = handler(self)
         if self.registered:
             return dict(plain)
-        given = {key: value for key, value in plain.items() if key in self.model_fields_set}
-        return {TARGET: self.target, **given}
+        beside = type(self).model_fields.keys() - self.signature.options.keys()
+        kept = self.model_fields_set | beside
+        return {TARGET: self.target, **{key: plain[key] for key in plain if key in kept}}
 
 
 _signatures: dict[type[Component], Signature] = {}
+
+_BESIDE: dict[str, tuple[str | None, type[Component]]] = {}
+
+Keys = TypeVar("Keys", bound=type[Component])
+
+
+def beside(kind: str, where: str | None = None) -> Callable[[Keys], Keys]:
+    """Makes a schema's fields keys of all components of a kind, beside the options of each.
+
+    Args:
+        kind: of `attnseg.component.KINDS`.
+        where: the argument that a class must have for it; None for all.
+    """
+
+    def note(schema: Keys) -> Keys:
+        _BESIDE[kind] = (where, schema)
+        return schema
+
+    return note
+
+
+def _base(kind: str, signature: Signature) -> type[Component]:
+    where, schema = _BESIDE.get(kind, (None, Component))
+    return schema if where in (None, *signature.asks_for, *signature.options) else Component
 
 
 class ComponentError(ValueError):
@@ -209,8 +236,9 @@ def schema_of(kind: str, target: str, *, imports: bool) -> type[Component]:
         from attnseg.common.importing import find_class  # imports what the configuration names
 
         signature = imported_signature(target, find_class(target), provided)
+    base: Any = _base(kind, signature)
     fields: dict[str, Any] = {
-        name: _field(option)
+        name: _field(option, base.model_fields.get(name))
         for name, option in signature.options.items()
         if not name.startswith("_")
     }
@@ -220,16 +248,20 @@ def schema_of(kind: str, target: str, *, imports: bool) -> type[Component]:
     extra = ConfigDict(extra="allow") if signature.open else None
     with warnings.catch_warnings():  # an option may be called `copy`
         warnings.simplefilter("ignore")
-        base: Any = Component
         if extra is not None:
-            base = type("OpenComponent", (Component,), {"model_config": extra})
+            base = type("OpenComponent", (base,), {"model_config": extra})
         model: type[Component] = create_model(target.rpartition(".")[2], __base__=base, **fields)
     _signatures[model] = signature
     return model
 
 
-def _field(option: Option) -> Any:
+def _field(option: Option, known: FieldInfo | None = None) -> Any:
+    """A field for pydantic; where the kind's own keys hold it, theirs but for the default."""
     annotation: Any = option.annotation
+    if known is not None:
+        needed = known.is_required() and option.default in (REQUIRED, UNTOLD, None)
+        default = option.default if known.is_required() else known.default
+        return (known.rebuild_annotation(), ... if needed else default)
     if option.slot is not None:
         from typing import Annotated
 
@@ -294,15 +326,20 @@ def without_replaced(plain: Config, given: Sequence[str]) -> Config:
     """
     for key in given:
         *path, last = key.split(".")
-        node = _at(plain, path)
-        if last not in (TARGET, "name") or not isinstance(node, dict):
+        node, kind = _at(plain, path), _kind_at(plain, path)
+        names = (TARGET, "name", KINDS[kind].name_key if kind else None)
+        if last not in names or not isinstance(node, dict):
             continue
-        own = {
+        kept = {
             name.removeprefix(f"{'.'.join(path)}.").split(".")[0]
             for name in given
             if name.startswith(f"{'.'.join(path)}.")
         }
-        kept = own if last == TARGET else own | _options_at(plain, path)
+        if kind:
+            kept |= _keys_beside(kind)
+        if last != TARGET:
+            signature = _signature_at(kind, node)
+            kept |= set(signature.options if signature else node)
         for name in [name for name in node if name not in kept]:
             del node[name]
         if isinstance(plain, Composed):
@@ -318,17 +355,27 @@ def _at(plain: Any, path: Sequence[str]) -> Any:
     return plain
 
 
-def _options_at(plain: Mapping[str, Any], path: Sequence[str]) -> set[str]:
-    """The options of one of our components; of what is no component, all that are there."""
-    kind: str | None = path[0] if path and path[0] in KINDS else None
-    for depth in range(1, len(path) + 1):
-        node = _at(plain, path[:depth])
-        target = registry(kind).get(str(node.get("name"))) if kind and node else None
-        signature = read_signature(target, KINDS[kind].provided) if kind and target else None
-        if signature is None:
-            break
-        if depth == len(path):
-            return set(signature.options)
-        option = signature.options.get(path[depth])
-        kind = option.slot if option is not None else None
-    return set(_at(plain, path) or ())
+def _keys_beside(kind: str) -> set[str]:
+    """What a kind's components of any class have, and keep when the class is replaced."""
+    where, schema = _BESIDE.get(kind, (None, Component))
+    return {n for n, field in schema.model_fields.items() if not (where or field.is_required())}
+
+
+def _kind_at(plain: Mapping[str, Any], path: Sequence[str]) -> str | None:
+    """The kind of the component at a place; None where the place does not tell it."""
+    kind = path[0] if path and path[0] in KINDS else None
+    for depth, key in enumerate(path[1:], 1):
+        signature = _signature_at(kind, _at(plain, path[:depth]))
+        option = signature.options.get(key) if signature else None
+        by_name = key if kind and key in _keys_beside(kind) & KINDS.keys() else None
+        kind = option.slot if option else by_name
+    return kind
+
+
+def _signature_at(kind: str | None, node: Any) -> Signature | None:
+    """Of one of ours; None of any other."""
+    if kind is None or not isinstance(node, Mapping) or TARGET in node:
+        return None
+    name = node.get(KINDS[kind].name_key or "", KINDS[kind].default)
+    target = registry(kind).get(str(name))
+    return read_signature(target, KINDS[kind].provided) if target else None

@@ -187,6 +187,17 @@ def find_definition(
     return None
 
 
+def needed_by(target: str, method: str) -> tuple[str, ...]:
+    """The arguments without a default of a class's own method; empty where source does not tell."""
+    found = find_definition(target)
+    for statement in found[1].body if found and isinstance(found[1], ast.ClassDef) else ():
+        if isinstance(statement, ast.FunctionDef) and statement.name == method:
+            arguments = statement.args
+            names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+            return tuple(names[1 : len(names) - len(arguments.defaults)])
+    return ()
+
+
 def class_constants(definition: ast.stmt) -> dict[str, Any]:
     """The plain values that a class's body assigns to names."""
     found: dict[str, Any] = {}

@@ -4,37 +4,77 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
 
 from attnseg.component import GroupName
-from attnseg.config.base import Beta, Fraction, NonNegative, Positive, Section, Trust
+from attnseg.config.base import NonNegative, Positive, Section, Trust
+from attnseg.config.component import Component, beside, component, slot
 from attnseg.config.data import AnyData
 from attnseg.config.model import AnyAttention, AnyModel
 from attnseg.config.objective import LossConfig, ScheduleConfig, ends_of
+from attnseg.config.signatures import needed_by
 from attnseg.config.sweep import AnySweep, GridSweepConfig, LauncherConfig
 
 
-class LrScheduleConfig(Section):
-    """Learning-rate factor over the whole run, a pure function of its progress."""
+@beside("lr_schedule", where="optimizer")
+class SchedulerConfig(Component):
+    """What is told of one of torch's schedulers beside its own options."""
 
-    kind: Literal["constant", "cosine", "linear", "poly", "step"] = "cosine"
-    warmup_epochs: NonNegative = 1.0  # at most half of the run
-    min_factor: Fraction = 0.01  # where warm-up starts and decay ends
-    power: Annotated[float, Field(gt=0.0)] = 0.9  # poly
-    milestones: list[Fraction] = [0.6, 0.85]  # step: shares of the run
-    factor: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1  # step: at each milestone
+    interval: Literal["epoch", "step"] | None = None  # null: step where it asks for total_steps
+
+    @property
+    def per_step(self) -> bool:
+        """Whether it steps with the optimizer, not with the epochs."""
+        asked = "total_steps" in self.signature.asks_for
+        return self.interval == "step" or (self.interval is None and asked)
+
+    @model_validator(mode="after")
+    def _knows_without_a_metric(self) -> SchedulerConfig:
+        if "metrics" in needed_by(self.target, "step"):
+            raise ValueError(needs_metric(self.target))
+        return self
 
 
-class OptimConfig(Section):
-    """AdamW over three parameter groups, with gradient clipping."""
+@beside("optim")
+class OptimConfig(Component):
+    """What is told of any optimizer beside its own options."""
 
-    lr: Annotated[float, Field(gt=0.0)] = 1e-3
-    weight_decay: NonNegative = 1e-2
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    lr: Annotated[float, Field(gt=0.0)]
     lr_factors: dict[GroupName, NonNegative] = {"attention": 2.0, "head": 1.0, "backbone": 0.1}
     gradient_clip_norm: NonNegative | None = 1.0
-    fused: bool = False  # the whole step of AdamW in one kernel
-    lr_schedule: LrScheduleConfig = LrScheduleConfig()
+    lr_schedule: Annotated[SerializeAsAny[Component], slot("lr_schedule")] = Field(
+        default_factory=lambda: component("lr_schedule", {})
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of any component, and the rate."""
+        return {**super().options, "lr": self.lr}
+
+    @model_validator(mode="after")
+    def _can_be_driven(self) -> OptimConfig:
+        if "lr" not in self.signature.options and not self.signature.open:
+            raise ValueError(f"{self.target} has no lr, which groups and lr_schedule act on")
+        if "closure" in needed_by(self.target, "step"):
+            raise ValueError(needs_closure(self.target))
+        return self
+
+
+def needs_closure(target: str) -> str:
+    """Why an optimizer is refused that evaluates the loss by itself."""
+    return (
+        f"{target} needs a closure: it evaluates the loss several times a step, where random "
+        "draws, clipping and what is recorded are those of one; choose another optimizer"
+    )
+
+
+def needs_metric(target: str) -> str:
+    """Why a scheduler is refused that is no function of the step."""
+    return (
+        f"{target} needs a metric: what it does depends on what was measured before, and here a "
+        "rate follows from the step alone, so that a resumed run is the same run; choose a "
+        "scheduler without one"
+    )
 
 
 class EarlyStoppingConfig(Section):
@@ -212,7 +252,7 @@ class TrainConfig(Section):
     attention: AnyAttention
     loss: LossConfig
     schedule: ScheduleConfig
-    optim: OptimConfig
+    optim: Annotated[SerializeAsAny[OptimConfig], slot("optim")]
     callbacks: CallbacksConfig
     trainer: TrainerConfig
     logger: LoggerConfig = LoggerConfig()

@@ -25,6 +25,7 @@ _ATTENTION: dict[str, dict[str, Any]] = {  # what conf/attention/*.yaml said of 
 _ENCODER: dict[str, Any] = {"blocks": 1, "norm": "group", "weights": None}
 _CHANNELS = {"resnet": [16, 32, 64, 96, 128], "efficientnet": [8, 32, 64, 96, 128]}
 _CURVE: dict[str, Any] = {"end": None, "steps": 2}
+_RATES: dict[str, Any] = {"power": 0.9, "milestones": [0.6, 0.85], "factor": 0.1}
 
 
 def in_former_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def in_former_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
         ("model", _model),
         ("loss", _loss),
         ("schedule", _schedule),
+        ("optim", _optim),
     ):
         if isinstance(changed.get(key), Mapping):
             changed[key] = change(changed[key])
@@ -64,6 +66,13 @@ def _encoder(section: Mapping[str, Any]) -> dict[str, Any]:
 
 def _loss(section: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key != "terms" or value}
+
+
+def _optim(section: Mapping[str, Any]) -> dict[str, Any]:
+    rates = section.get("lr_schedule")
+    if not (isinstance(rates, Mapping) and "kind" in rates):
+        return dict(section)
+    return {**section, "lr_schedule": {**_RATES, **rates}}
 
 
 def _schedule(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from attnseg.nn.output import AnyOutput, DeeplySupervisedOutput, DualPathwayOutp
 from attnseg.runs.archive import KEY
 from attnseg.runs.identity import newest, run_ids
 from attnseg.runs.recorded import recorded
+from attnseg.training.optimizers import build_optimizer
 from attnseg.training.record import Batch, MadeOf, StepRecord, TrainingRecord
 
 
@@ -92,22 +93,12 @@ class AttnSegModule(pl.LightningModule):
         return [p for p in self.model.parameter_groups()["backbone"] if p.ndim > 1][-1:]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over named groups; PhaseSwitching sets their rates before every step."""
-        optim = self.config.optim
-        groups: list[dict[str, Any]] = []
-        for name, parameters in self.model.parameter_groups().items():
-            trainable = [p for p in parameters if p.requires_grad]
-            # Biases, norms and scalars have nothing that decay should pull to zero.
-            for decay, members in (
-                (optim.weight_decay, [p for p in trainable if p.ndim > 1]),
-                (0.0, [p for p in trainable if p.ndim <= 1]),
-            ):
-                if members:
-                    groups.append({"params": members, "name": name, "weight_decay": decay})
-        own = [p for p in self.adaptive.parameters() if p.requires_grad] if self.adaptive else []
-        if own:
-            groups.append({"params": own, "name": "loss", "weight_decay": 0.0})
-        return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=optim.fused or None)
+        """The optimizer over named groups; PhaseSwitching sets their rates before every step."""
+        groups = dict(self.model.parameter_groups())
+        if self.adaptive is not None:
+            groups["loss"] = list(self.adaptive.parameters())
+        trainable = {name: [p for p in ps if p.requires_grad] for name, ps in groups.items()}
+        return build_optimizer(self.config.optim, trainable)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a command needs to use the weights alone: plain types only.

@@ -45,8 +45,11 @@ from attnseg.training.resume import (
     training_checkpoint,
 )
 
-_CONTINUED = ("model", "attention", "optim.betas", "optim.weight_decay", "schedule.adaptive")
+_CONTINUED = ("model", "attention", "optim", "schedule.adaptive")
 """What the parent's optimizer and weights are made for; a fork cannot change it."""
+
+_NOT_CONTINUED = ("optim.lr", "optim.gradient_clip_norm", "optim.fused")
+"""Of it what is no state: rates (their factors and their schedule, too) are set anew."""
 
 
 def with_origin(config: TrainConfig) -> TrainConfig:
@@ -215,7 +218,11 @@ def _refuse_what_cannot_go_on(
     config: TrainConfig, content: dict[str, Any], changed: Sequence[str], path: Path
 ) -> int:
     """Check that weights, optimizer and position fit; returns how many epochs are complete."""
-    fixed = [line for line in changed if line.startswith(_CONTINUED)]
+    fixed = [
+        line
+        for line in changed
+        if line.startswith(_CONTINUED) and not line.startswith(_NOT_CONTINUED)
+    ]
     done, inside = position(content)
     if inside:
         fixed += [line for line in changed if line.startswith(("data.", "trainer.accumulate"))]

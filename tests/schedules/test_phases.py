@@ -18,13 +18,11 @@ from attnseg.build import build_curve, build_schedule
 from attnseg.common.errors import ConfigError
 from attnseg.config import (
     LossConfig,
-    LrScheduleConfig,
     ScheduleConfig,
     component,
     validate,
 )
 from attnseg.schedules.phases import Schedule
-from attnseg.schedules.rates import learning_rate_factor
 
 CONF = Path(attnseg.__file__).parents[1] / "conf"
 CURVES = ("linear", "cosine", "exponential", "step")
@@ -291,54 +289,3 @@ class TestCurves:
         config = {"name": "test", "phases": {"a": {"epochs": 1, **phase}}}
         with pytest.raises(ValidationError, match=words):
             ScheduleConfig.model_validate(config)
-
-
-class TestLearningRate:
-    @given(
-        kind=st.sampled_from(["constant", "cosine", "linear", "poly", "step"]),
-        warmup=st.floats(0, 20),
-        total=st.integers(1, 200),
-        share=st.floats(-0.5, 1.5),
-    )
-    def test_stays_between_the_floor_and_one(
-        self, kind: str, warmup: float, total: int, share: float
-    ) -> None:
-        config = LrScheduleConfig.model_validate({"kind": kind, "warmup_epochs": warmup})
-        assert 0.01 <= learning_rate_factor(share * total, total, **config.model_dump()) <= 1.0
-
-    @pytest.mark.parametrize(
-        ("kind", "middle", "end"),
-        [
-            ("constant", 1.0, 1.0),
-            ("cosine", 0.6, 0.2),
-            ("linear", 0.6, 0.2),
-            ("poly", 0.2 + 0.8 * 0.5**0.9, 0.2),
-        ],
-    )
-    def test_shapes(self, kind: str, middle: float, end: float) -> None:
-        config = LrScheduleConfig.model_validate(
-            {"kind": kind, "warmup_epochs": 10, "min_factor": 0.2}
-        )
-        values = [
-            learning_rate_factor(epoch, 110, **config.model_dump()) for epoch in (0, 5, 10, 60, 110)
-        ]
-        assert values == pytest.approx([0.2, 0.6, 1.0, middle, end])
-
-    def test_steps_at_shares_of_the_run(self) -> None:
-        config = LrScheduleConfig(kind="step", warmup_epochs=0, milestones=[0.5, 0.9], min_factor=0)
-        values = [
-            learning_rate_factor(e, 100, **config.model_dump())
-            for e in (0, 49.9, 50, 89.9, 90, 100)
-        ]
-        assert values == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-        floored = config.model_copy(update={"min_factor": 0.05})
-        assert learning_rate_factor(100, 100, **floored.model_dump()) == 0.05
-
-    def test_a_short_run_leaves_its_warm_up(self) -> None:
-        config = LrScheduleConfig(warmup_epochs=5)
-        assert learning_rate_factor(1, 2, **config.model_dump()) == pytest.approx(1.0)
-        assert learning_rate_factor(2, 2, **config.model_dump()) == pytest.approx(0.01)
-
-    def test_fractions_of_an_epoch_count(self) -> None:
-        config = LrScheduleConfig(kind="linear", warmup_epochs=0, min_factor=0)
-        assert learning_rate_factor(0.5, 2, **config.model_dump()) == pytest.approx(0.75)

@@ -10,6 +10,7 @@ import torch
 
 from attnseg.runs.archive import KEY
 from attnseg.training.module import AttnSegModule
+from attnseg.training.optimizers import group_of
 from attnseg.training.record import MadeOf
 from tests.conftest import configure
 
@@ -33,10 +34,10 @@ def test_norms_and_biases_are_not_decayed_and_every_parameter_is_in_one_group(
         assert (group["lr"], group["betas"]) == (0.02, (0.8, 0.9))
         for parameter in group["params"]:
             seen.append(id(parameter))
-            own = group["name"] == "loss"  # the uncertainties, which decay would pull to 1
+            own = group_of(group) == "loss"  # the uncertainties, which decay would pull to 1
             assert group["weight_decay"] == (0.3 if parameter.ndim > 1 and not own else 0.0)
     assert sorted(seen) == sorted(id(parameter) for parameter in module.parameters())
-    by_name = {id(p): group["name"] for group in optimizer.param_groups for p in group["params"]}
+    by_name = {id(p): group_of(group) for group in optimizer.param_groups for p in group["params"]}
     for name, members in module.model.parameter_groups().items():
         assert {by_name[id(parameter)] for parameter in members} == {name}
 
@@ -46,7 +47,7 @@ def test_parameters_that_are_off_are_not_optimised(tmp_path: Path) -> None:
     off = module.model.parameter_groups()["head"]
     for parameter in off:
         parameter.requires_grad_(False)
-    names = {group["name"] for group in module.configure_optimizers().param_groups}
+    names = {group_of(group) for group in module.configure_optimizers().param_groups}
     assert names == {"attention", "backbone"}
 
 

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from attnseg.training.callbacks.phase_switching import PhaseSwitching
 from attnseg.training.fit import fit
 from attnseg.training.module import AttnSegModule
+from attnseg.training.optimizers import AdamW, group_of
 from tests.conftest import configure
 
 BATCH_NORM = ("model.encoder.norm=batch", "schedule=three_phase", "schedule.total_epochs=3")
@@ -31,7 +32,7 @@ class Steps(list[dict[str, Any]]):
                 if parameter.grad is not None
             ]
             norm = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
-            rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+            rates = {group_of(group): group["lr"] for group in optimizer.param_groups}
             self.append({"norm": norm, "rates": rates})
             return result
 
@@ -41,7 +42,7 @@ class Steps(list[dict[str, Any]]):
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     seen = Steps()
-    monkeypatch.setattr(torch.optim.AdamW, "step", seen.watch(torch.optim.AdamW.step))
+    monkeypatch.setattr(AdamW, "step", seen.watch(torch.optim.AdamW.step))
     return seen
 
 
@@ -101,7 +102,9 @@ def test_frozen_batch_norms_keep_their_statistics(hook: str, tmp_path: Path) -> 
     callback = PhaseSwitching(module.config)
     for epoch, moves in ((0, False), (1, True)):
         before = [norm.running_mean.clone() for norm in norms if norm.running_mean is not None]
-        getattr(callback, hook)(SimpleNamespace(current_epoch=epoch), module)
+        epoch_of = SimpleNamespace(current_epoch=epoch, num_training_batches=4)
+        epoch_of.accumulate_grad_batches = 1
+        getattr(callback, hook)(epoch_of, module)
         module(torch.randn(2, 1, 64, 64), torch.randn(2, 1, 64, 64))
         for norm, old in zip(norms, before, strict=True):
             assert norm.running_mean is not None

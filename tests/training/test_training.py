@@ -30,6 +30,7 @@ from attnseg.training.callbacks.checkpointing import Checkpointing
 from attnseg.training.callbacks.interruption import Interruption
 from attnseg.training.fit import fit
 from attnseg.training.launch import launch
+from attnseg.training.optimizers import AdamW
 from tests.conftest import TINY, configure
 from tests.exactness import assert_equal_runs
 
@@ -345,7 +346,7 @@ def test_a_cheaper_step_trains_the_same(option: str, tolerance: float, tmp_path:
     with pytest.MonkeyPatch.context() as patch:
         weights, losses = trained(tmp_path / "plain")
         patch.setattr(DualPathwayModel, "forward", watched)
-        patch.setattr(torch.optim.AdamW, "step", stepped)
+        patch.setattr(AdamW, "step", stepped)
         others, other_losses = trained(tmp_path / "cheap", option)
     assert seen == {
         "channels_last": "channels_last" in option,

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from attnseg.schedules.rates import learning_rate_factor
 from attnseg.training.callbacks.phase_switching import PhaseSwitching
 from attnseg.training.record import TrainingRecord
 from tests.conftest import configure
@@ -52,10 +51,11 @@ def test_a_rate_is_of_the_optimizer_the_group_the_phase_and_the_curve(
     for batch in (0, 3):
         given = trainer(0, model)
         switching.on_train_batch_start(given, None, None, batch)
-        curve = learning_rate_factor(batch / 4, 2, **switching.optim.lr_schedule.model_dump())
+        curve = switching.rates(batch / 4)
         rates = {group["name"]: group["lr"] for group in given.optimizers[0].param_groups}
         assert rates == pytest.approx({"backbone": 0.01 * 0.1 * curve, "head": 0.01 * 0.5 * curve})
-    curve = learning_rate_factor(1.5, 2, **switching.optim.lr_schedule.model_dump())
+    curve = switching.rates(1.5)
+    assert curve == pytest.approx(0.01 + 0.99 * 0.5)
     for epoch, factor in ((0, 3.0), (1, 1.0)):
         rates = switching.learning_rates(epoch, 1.5)
         assert rates["attention"] == pytest.approx(0.01 * 2.0 * factor * curve)
