@@ -38,6 +38,7 @@ from attnseg.config.compose import compose_checked  # noqa: E402
 from attnseg.runs.folder import RunFolder  # noqa: E402
 from attnseg.training.callbacks.interruption import StopRequest  # noqa: E402
 from attnseg.training.module import AttnSegModule  # noqa: E402
+from attnseg.training.record import MadeOf  # noqa: E402
 from attnseg.training.trainer import build_trainer  # noqa: E402
 
 WARM_UP = 2
@@ -138,7 +139,9 @@ def measure(words: tuple[str, ...], size: int, args: argparse.Namespace) -> dict
         loader = Alternating(batch, bare, args.repeats, args.device)
         trainer = build_trainer(config, RunFolder(Path(name)), StopRequest())
         trainer.callbacks = [c for c in trainer.callbacks if type(c).__name__ not in args.without]  # type: ignore[attr-defined]
-        trainer.fit(AttnSegModule(config), train_dataloaders=loader)
+        module = AttnSegModule(config)
+        module.made = MadeOf()  # of no data: the batch is the same all along
+        trainer.fit(module, train_dataloaders=loader)
     return {"bare loop": loader.bare, "attnseg train": loader.framework}
 
 

@@ -73,7 +73,7 @@ def read_ledger(path: Path) -> list[Row]:
 
 
 def write_row(
-    path: Path, row: Mapping[str, object], before: Sequence[Row] | None = None
+    path: Path | None, row: Mapping[str, object], before: Sequence[Row] | None = None
 ) -> list[Row]:
     """Add one epoch's row; rows of this and later epochs are replaced.
 
@@ -82,18 +82,19 @@ def write_row(
     some hundred rows), so that it can gain columns and is never half written.
 
     Args:
-        path: metrics.csv.
+        path: metrics.csv; None: nothing is written.
         row: of the epoch.
         before: the rows of earlier epochs; None: those of the file.
 
     Returns:
-        All rows that were written.
+        All rows.
     """
     epoch = int(str(row["epoch"]))
-    known = read_ledger(path) if before is None else before
+    known = read_ledger(path) if before is None and path is not None else before or []
     rows = [old for old in known if int(old["epoch"]) < epoch]
     rows.append({sys.intern(key): _text(value) for key, value in row.items()})
-    write_rows(path, rows)
+    if path is not None:
+        write_rows(path, rows)
     return rows
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 
@@ -30,32 +29,34 @@ from attnseg.common.errors import (
     WriteError,
 )
 from attnseg.common.files import make_folder, may_write, write_text
-from attnseg.common.listing import shortened
 from attnseg.common.memory import reuse_freed_memory
 from attnseg.common.processes import is_timeout, leave_group
 from attnseg.config import TrainConfig
-from attnseg.config.trust import note_on_network
 from attnseg.data.datamodule import AttnSegDataModule
-from attnseg.data.splits import unused_split_column
 from attnseg.runs.adoption import adopt_ids, record_content, runs_on_other_data
-from attnseg.runs.code import Code, code_of, continued, listed, other_versions
+from attnseg.runs.code import code_of, listed
 from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_foreign
 from attnseg.runs.identity import identity_record, run_name
 from attnseg.runs.patients import KEY as PATIENTS
-from attnseg.runs.recorded import as_recorded
 from attnseg.runs.states import has_nothing_left, read_state
 from attnseg.training.callbacks.interruption import Interrupted, StopRequest
 from attnseg.training.callbacks.pruning import Pruned
 from attnseg.training.group import first_of_group
 from attnseg.training.identified import identified
-from attnseg.training.inheritance import inherited, trained_patients, validated_on_known
+from attnseg.training.inheritance import inherited
 from attnseg.training.loggers import close
 from attnseg.training.machine import machine_of, other_processor, own_threads, use_threads
 from attnseg.training.module import AttnSegModule
-from attnseg.training.origin import fork, read_parent, warm_start
+from attnseg.training.origin import fork, read_parent
+from attnseg.training.preparation import (
+    code_goes_on,
+    first_weights,
+    note,
+    ready_data,
+    ready_network,
+)
 from attnseg.training.record import MadeOf
 from attnseg.training.resume import (
-    ResumePoint,
     adopt,
     adopts,
     refuse_other_code,
@@ -72,7 +73,6 @@ _AGAINST_DIVERGENCE = (
     "Look at these cases (attnseg data check), lower optim.lr, or train in "
     "trainer.precision=32-true."
 )
-_SHOWN = 4  # parts that a warm start leaves as they are, of which there can be dozens
 
 
 def fit(config: TrainConfig) -> int:
@@ -120,46 +120,30 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
     point = resume_point(config, folder, data)
     start, then = (point.path, point.record) if point else (None, {})
     if point:
-        code = _code_goes_on(config, point, code)
+        code = code_goes_on(config, point, code)
     else:
         _tell_of_other_data(folder, config, data)
     parent = read_parent(config, data) if config.fork and start is None else None
     if parent and parent.data:
         _tell_changes(f"note: the fork goes on on other data than {parent.path} did", parent.data)
     _quieten()
-    _note(use_threads(config, then))
+    note(use_threads(config, then))
     trainer = build_trainer(config, folder, stop)
     if point:
         refuse_other_processes(config, point, trainer.world_size)
     machine = machine_of(trainer)
     if other := other_processor(then, machine):
-        _note(f"another processor ({other}): the last digits may differ from one machine's run")
+        note(f"another processor ({other}): the last digits may differ from one machine's run")
     if config.trainer.reuse_memory and trainer.strategy.root_device.type == "cpu":
         reuse_freed_memory()
     module = AttnSegModule(config)
     before = inherited(config, start, parent)
-    if note := note_on_network(config):
-        tell(f"note: model.network: {note}")
-    # Lightning does this too, but only after a checkpoint's weights were rounded to float32.
-    trainer.precision_plugin.convert_module(module)
-    began = {} if start else _first_weights(config, module)
-    if config.trainer.channels_last:
-        module.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if config.trainer.compile:
-        module.model.compile()  # in place: the names in the state dict stay
-    for warning in shortened(data.refuse_similar_patients()):
-        tell(f"note: {warning}")
-    data.prepare_data()
-    data.setup("fit")
-    data.refuse_shared_pictures()
-    described = as_recorded(config, {**data.record, "digest": config.data_digest})
-    trained = trained_patients(config, data, before, resumed=start is not None)
+    ready_network(module, trainer)
+    began = {} if start else first_weights(module)
+    described, trained, known = ready_data(config, data, before, resumed=start is not None)
+    began |= known
     module.made = MadeOf(described, trained, code, machine)
-    began |= validated_on_known(data, before)
-    _refuse_lesionless(described)
     _tell_of_no_validation(config, trainer)
-    if note := unused_split_column(data.all_cases, config.data.split):
-        tell(f"note: {note}")
     with ExitStack() as stack:
         if trainer.is_global_zero:
             make_folder(folder.path, "run.dir" if config.run.dir else "run.root")
@@ -248,39 +232,6 @@ def _fit(
     return 0
 
 
-def _code_goes_on(config: TrainConfig, point: ResumePoint, code: Code) -> Code:
-    """The code of a run that is resumed; says what has changed of it."""
-    then = point.record.get("code")
-    if not isinstance(then, dict):
-        _note("an older attnseg did not record this run's code; it goes on with today's")
-        return code
-    changed = refuse_other_code(config, then, code, point.path)
-    if changed:
-        _note(f"it goes on under changed code: {listed(changed)}")
-    if versions := other_versions(then, code):
-        _note(f"it goes on under other versions: {versions}")
-    return continued(then, code, changed, point.step)
-
-
-def _note(text: str) -> None:
-    if text:
-        tell(f"note: {text}")
-
-
-def _first_weights(config: TrainConfig, module: AttnSegModule) -> dict[str, Any]:
-    """Warm-start where asked; what the status records of it."""
-    if config.warmstart is None:
-        return {}
-    record = warm_start(config, module.model)
-    named, more = record["fresh"][:_SHOWN], len(record["fresh"]) - _SHOWN
-    fresh = f"; fresh: {', '.join(named)}" if named else ""
-    fresh += f" and {more} more (status.json has all)" if more > 0 else ""
-    which = f" (the first of its {record['members']} models)" if record["members"] > 1 else ""
-    taken = f"{record['taken']} of {record['of']} tensors{fresh}"
-    tell(f"warm start from {record['from']}{which}: {taken}")
-    return {"warmstart": record}
-
-
 def _is_finished(config: TrainConfig, folder: RunFolder) -> bool:
     """Whether nothing is left to train; a run that `max_epochs` cut short has more to do."""
     status = folder.read_status()
@@ -306,26 +257,6 @@ def _tell_of_other_data(folder: RunFolder, config: TrainConfig, data: AttnSegDat
 
 def _tell_changes(what: str, lines: list[str]) -> None:
     tell("\n".join([f"{what}. What has changed since:", *(f"  - {line}" for line in lines)]))
-
-
-def _refuse_lesionless(record: dict[str, Any]) -> None:
-    """Refuse to train where there is nothing to learn from; say where nothing can be measured."""
-    splits = record["splits"]
-    if not splits["train"]["positives"]:
-        raise DataError(
-            f"none of the {splits['train']['cases']} training cases has a lesion: nothing can be "
-            "learned; add positive cases, or divide them otherwise (data.split)"
-        )
-    if not splits["val"]["cases"]:
-        tell(
-            "note: no case is left to validate on (data.split); nothing is measured, the threshold "
-            "stays 0.5, and last.ckpt is the result"
-        )
-    elif not splits["val"]["positives"]:
-        tell(
-            f"note: none of the {splits['val']['cases']} validation cases has a lesion; what needs "
-            "one is not measured, and best.ckpt is the newest"
-        )
 
 
 def _tell_of_no_validation(config: TrainConfig, trainer: pl.Trainer) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from attnseg import __version__
@@ -19,8 +20,10 @@ from attnseg.nn.output import AnyOutput, DeeplySupervisedOutput, DualPathwayOutp
 from attnseg.runs.archive import KEY
 from attnseg.runs.identity import newest, run_ids
 from attnseg.runs.recorded import recorded
+from attnseg.training import own_trainer
 from attnseg.training.optimizers import build_optimizer
 from attnseg.training.record import Batch, MadeOf, StepRecord, TrainingRecord
+from attnseg.training.resume import ResumePoint
 
 
 class AttnSegModule(pl.LightningModule):
@@ -40,8 +43,9 @@ class AttnSegModule(pl.LightningModule):
         self.schedule = build_schedule(config.schedule)
         self.adaptive = build_weighting(config.schedule.adaptive, self.loss.names)
         self.threshold = 0.5  # chosen on the validation split, kept in every checkpoint
-        self.made = MadeOf()  # what checkpoints say; who trains fills it in
+        self.made: MadeOf | None = None  # what checkpoints say; who trains fills it in
         self.record = TrainingRecord()
+        self._point: ResumePoint | None = None  # where a Trainer of one's own goes on
 
     def forward(self, xray: Tensor, drr: Tensor) -> AnyOutput:
         """Images (B, 1, H, W) to mask logits, attention logits and attention (B, 1, H, W)."""
@@ -100,6 +104,35 @@ class AttnSegModule(pl.LightningModule):
         trainable = {name: [p for p in ps if p.requires_grad] for name, ps in groups.items()}
         return build_optimizer(self.config.optim, trainable)
 
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """What a run consists of beside the steps: phases, averaging, metrics, early stopping.
+
+        `attnseg train` has them already, and others that need a run's folder.
+
+        Raises:
+            ConfigError: the Trainer contradicts the configuration (see `trainer_arguments`).
+        """
+        fits = self.trainer.state.fn == TrainerFn.FITTING
+        return own_trainer.configured(self, self.trainer) if fits else []
+
+    # Under a Trainer of one's own, what `attnseg train` does before the first step; that has
+    # filled in what the run is made of.
+
+    def setup(self, stage: str) -> None:
+        """Identify the data."""
+        self._threads = torch.get_num_threads()
+        if stage == TrainerFn.FITTING and self.made is None:
+            own_trainer.identify(self, self.trainer)
+
+    def on_fit_start(self) -> None:
+        """Check the data and load first weights; the checkpoint's are there already."""
+        if self.made is None:
+            own_trainer.begin(self, self.trainer, self._point)
+
+    def teardown(self, stage: str) -> None:
+        """Give back the number of threads."""
+        torch.set_num_threads(self._threads)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a command needs to use the weights alone: plain types only.
 
@@ -119,9 +152,15 @@ class AttnSegModule(pl.LightningModule):
             "identity": newest(run_ids(self.config)),
             "ids": run_ids(self.config),
             "threshold": self.threshold,
-            **self.made.entries(),
+            **(self.made or MadeOf()).entries(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back the threshold, which is no tensor of the model."""
+        """Take back the threshold, which is no tensor of the model.
+
+        Raises:
+            ConfigError: the checkpoint is of another run than the one that is to go on.
+        """
+        if self.made is None and self._trainer and self.trainer.state.fn == TrainerFn.FITTING:
+            self._point = own_trainer.going_on(self, self.trainer)
         self.threshold = float(checkpoint[KEY]["threshold"])

@@ -151,6 +151,15 @@ def resume_point(config: TrainConfig, folder: RunFolder, data: DataOfRun) -> Res
         )
     else:
         path = newest_checkpoint(wanted, "resume")
+    return resume_at(path, config, data)
+
+
+def resume_at(path: Path, config: TrainConfig, data: DataOfRun) -> ResumePoint:
+    """This checkpoint, which must be of the same run.
+
+    Raises:
+        ConfigError, CheckpointError: as `resume_point`.
+    """
     content = training_checkpoint(path, "resume", config)
     record = content[KEY]
     if not same_run(recorded_ids(record), run_ids(config)):

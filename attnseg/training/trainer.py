@@ -43,6 +43,28 @@ def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> 
     Raises:
         ConfigError: Lightning refuses a value (an accelerator that is not there, say).
     """
+    try:
+        return pl.Trainer(
+            **trainer_arguments(config),
+            callbacks=build_callbacks(config, folder, stop),
+            logger=build_loggers(config, folder) or False,
+            default_root_dir=folder.path,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+        raise ConfigError(f"trainer: {error}") from None
+
+
+def trainer_arguments(config: TrainConfig) -> dict[str, Any]:
+    """What Lightning's Trainer has to be given to train a configuration as `attnseg train` does.
+
+    `pl.Trainer(**trainer_arguments(config), callbacks=..., logger=...)` with
+    `AttnSegModule(config)` and `AttnSegDataModule(config)` is the same training to the bit. Where
+    results go (logger, checkpoints, default_root_dir) is left to you.
+
+    Raises:
+        ConfigError: the processes that were started do not fit together.
+    """
     settings = config.trainer
     total = build_schedule(config.schedule).total_epochs
     options: dict[str, Any] = settings.model_dump(exclude=_NOT_LIGHTNINGS)
@@ -53,27 +75,19 @@ def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> 
         )
     plugins: list[Any] = [AtomicCheckpointIO(), *_environment()]
     if settings.precision == "bf16-true":
-        plugins.append(_Bfloat16Precision(options.pop("precision")))
-    try:
-        return pl.Trainer(
-            **options,
-            max_epochs=min(total, settings.max_epochs or total),
-            gradient_clip_val=config.optim.gradient_clip_norm,
-            gradient_clip_algorithm="norm",
-            callbacks=build_callbacks(config, folder, stop),
-            plugins=plugins,
-            logger=build_loggers(config, folder) or False,
-            default_root_dir=folder.path,
-            enable_progress_bar=settings.progress_bar,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,  # the first epoch validates soon enough, and exactly
-            use_distributed_sampler=False,  # ours shards without repeating cases
-        )
-    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
-        raise ConfigError(f"trainer: {error}") from None
+        plugins.append(Bfloat16Precision(options.pop("precision")))
+    return options | {
+        "max_epochs": min(total, settings.max_epochs or total),
+        "gradient_clip_val": config.optim.gradient_clip_norm,
+        "gradient_clip_algorithm": "norm",
+        "plugins": plugins,
+        "enable_progress_bar": settings.progress_bar,
+        "num_sanity_val_steps": 0,  # the first epoch validates soon enough, and exactly
+        "use_distributed_sampler": False,  # ours shards without repeating cases
+    }
 
 
-class _Bfloat16Precision(HalfPrecision):
+class Bfloat16Precision(HalfPrecision):
     """The network in bfloat16; what is measured and the loss's own weights as they are.
 
     The module rounds the images to what the network takes.

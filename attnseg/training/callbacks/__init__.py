@@ -22,32 +22,45 @@ from attnseg.training.callbacks.pruning import Pruning
 from attnseg.training.callbacks.tracking import Tracking
 
 
-def build_callbacks(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> list[Callback]:
+def build_callbacks(
+    config: TrainConfig, folder: RunFolder | None = None, stop: StopRequest | None = None
+) -> list[Callback]:
     """The callbacks of a run, in the order in which their hooks must run.
 
     EMA swaps its weights in before validation, so it comes first; the ledger writes what the
     metrics callbacks gathered, and the checkpoint, last, includes what all others hold.
+
+    Args:
+        config: of the run.
+        folder: the run's. Without one, as under a Trainer of one's own, what is written there is
+            left to that Trainer: checkpoints, pictures, the ledger's file; so is the progress bar.
+        stop: what can stop the run; None: Lightning's own handling of signals.
     """
     settings = config.callbacks
     callbacks: list[Callback] = []
     if settings.ema.enabled:
         # Buffers are counters and statistics: the newest are right, an average of them is not.
         callbacks.append(EMAWeightAveraging(decay=settings.ema.decay, use_buffers=False))
-    callbacks += [AnswerInTime(config.run.timeout_s), EvenValidation(), LostFolder(folder)]
+    callbacks += [AnswerInTime(config.run.timeout_s), EvenValidation()]
+    if folder is not None:
+        callbacks.append(LostFolder(folder))
     callbacks.append(PhaseSwitching(config))
     callbacks.append(StopOnNonFinite(losses=settings.stop_on_non_finite))
     metrics = AlignmentMetricsCallback(settings.train_metrics_every_n_steps)
-    callbacks += [
-        metrics,
-        Overlays(settings.overlays, folder),
-        Tracking(config.logger, folder, metrics),
-        LedgerWriter(folder),
-    ]
+    callbacks.append(metrics)
+    if folder is not None:
+        callbacks.append(Overlays(settings.overlays, folder))
+        callbacks.append(Tracking(config.logger, folder, metrics))
+    callbacks.append(LedgerWriter(folder))
     if settings.early_stopping.enabled:
         callbacks.append(PhaseEarlyStopping(settings.early_stopping))
+    if folder is None:
+        return callbacks
     sweep = config.sweep
     if isinstance(sweep, OptunaSweepConfig) and sweep.trial and sweep.pruner.name != "none":
         callbacks.append(Pruning(sweep))
     if config.trainer.progress_bar:
         callbacks.append(progress_bar())
-    return [*callbacks, Interruption(stop), Checkpointing(settings.checkpoint, folder)]
+    if stop is not None:
+        callbacks.append(Interruption(stop))
+    return [*callbacks, Checkpointing(settings.checkpoint, folder)]

@@ -58,9 +58,13 @@ class EpochMeans:
 
 
 class LedgerWriter(pl.Callback):
-    """Gathers an epoch's loss terms and writes one row of metrics.csv; loggers get the same row."""
+    """Gathers an epoch's loss terms and writes one row of metrics.csv; loggers get the same row.
 
-    def __init__(self, folder: RunFolder) -> None:
+    Args:
+        folder: the run's; None: rows are kept in the checkpoint alone.
+    """
+
+    def __init__(self, folder: RunFolder | None) -> None:
         self.folder = folder
         self.train = EpochMeans()
         self.val = EpochMeans()
@@ -68,7 +72,7 @@ class LedgerWriter(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Mend the file from the checkpoint's rows, where it is damaged; say what cannot be."""
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or self.folder is None:
             return
         found = inspect_ledger(self.folder.ledger)
         known = found.rows if self.rows is None else self.rows
@@ -131,7 +135,7 @@ class LedgerWriter(pl.Callback):
         phase = pl_module.schedule.phase(epoch)
         head = {"epoch": epoch + 1, "phase": phase.name, "step": trainer.global_step}
         row = {**head, **record_of(pl_module).values}
-        self.rows = write_row(self.folder.ledger, row, self.rows)
+        self.rows = write_row(self.folder.ledger if self.folder else None, row, self.rows)
         for logger in trainer.loggers:
             logger.log_metrics(
                 {**record_of(pl_module).values, "epoch": epoch + 1, "phase": phase.index},
