@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from attnseg.common.errors import ConfigError
 from attnseg.common.paths import conf_dirs
+
+if TYPE_CHECKING:
+    from attnseg.config import Section
 
 CHECKPOINT_OVERRIDES = (
     ("checkpoint=PATH", "a run folder (its best.ckpt), a .ckpt, a .safetensors or pretrained"),
@@ -50,6 +55,33 @@ def command_help(
         width = min(46, max(len(key) for key, _ in overrides))
         lines += [f"  {key:<{width}}  {text}" for key, text in overrides]
     return "\n".join(lines)
+
+
+def keys_help(command: str, schema: type[Section], words: Sequence[str]) -> str:
+    """The keys at and below each word (a group, or a dotted key), a line each.
+
+    Raises:
+        ConfigError: there is no such key.
+    """
+    from attnseg.config.describe import describe
+
+    blocks = []
+    for word in words:
+        keys = describe(schema, word.partition("=")[0].split("."))
+        if not keys:
+            groups = ", ".join(schema.model_fields)
+            raise ConfigError(f"--help {word}: no such key; attnseg {command} has {groups}")
+        options = group_options(word)
+        lines = [f"{word}=" + " | ".join(options)] if options else []
+        path = max(len(key.path) for key in keys)
+        kind = min(28, max(len(key.kind) for key in keys))
+        default = min(20, max(len(key.default) for key in keys))
+        lines += [
+            f"  {k.path:<{path}}  {k.kind:<{kind}}  {k.default:<{default}}  {k.text}".rstrip()
+            for k in keys
+        ]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
 
 
 def show(text: str) -> int:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from attnseg.commands.help import command_help, show, wants_help
+from attnseg.commands.help import command_help, keys_help, show, wants_help
 from attnseg.common.credentials import concealed
 from attnseg.common.errors import (
     FAILED,
@@ -57,6 +57,7 @@ OVERRIDES = (
     ("-m ... launcher=joblib launcher.n_jobs=4", "several runs at once (joblib, submitit, Ray)"),
     ("-m ... sweep=optuna 'optim.lr=interval(1e-4,1e-2)'", "a search, also resumable"),
     ("--cfg job", "print the composed configuration and stop"),
+    ("--help data", "the keys of a group (or any dotted key): type, default, meaning"),
 )
 
 
@@ -64,6 +65,8 @@ def main(argv: Sequence[str]) -> int:
     """Train one run, or sweep with -m. Returns the exit code."""
     arguments = without_hyphens(argv)
     if wants_help(arguments):
+        if words := [word for word in arguments if not word.startswith("-")]:
+            return show(keys_help("train", TrainConfig, words))
         purpose = "train the dual-pathway attention model"
         return show(command_help("train", purpose, GROUPS, OVERRIDES))
     flags = [word for word in arguments if word.startswith("-")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, get_args
 
 from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
@@ -39,16 +40,16 @@ class LossConfig(Section):
         return (*get_args(WeightName), *self.terms)
 
 
-def _curve(value: object) -> Component:
+def _curve(kind: str, value: object) -> Component:
     """A number is a constant; without a `curve` it is linear where there is an `end`."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = {"curve": "constant", "start": float(value)}
     elif isinstance(value, Mapping) and not {"curve", TARGET} & set(value):
         value = {"curve": "constant" if value.get("end") is None else "linear", **value}
-    return component("curve", value)
+    return component(kind, value)
 
 
-Curve = Annotated[SerializeAsAny[Component], PlainValidator(_curve)]
+Curve = Annotated[SerializeAsAny[Component], PlainValidator(partial(_curve, "curve"))]
 
 
 def ends_of(curve: Component) -> tuple[float, float] | None:
