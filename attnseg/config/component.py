@@ -67,6 +67,12 @@ class Component(Section):
         """The dotted name of its class or function."""
         return self.signature.target
 
+    def __eq__(self, other: object) -> bool:
+        """Of one class with equal options; every reading makes a schema of its own."""
+        if not isinstance(other, Component):
+            return NotImplemented
+        return (self.target, self.model_dump()) == (other.target, other.model_dump())
+
     @property
     def options(self) -> dict[str, Any]:
         """Every option of ours; of any other those that were given."""

@@ -71,6 +71,28 @@ def refuse_untrusted(config: object, trust: Sequence[str], place: object) -> Non
             )
 
 
+def refuse_untrusted_parts(
+    config: object, trust: Sequence[str], place: object, path: str = ""
+) -> None:
+    """Refuse a configuration that a file brought if any part of it is of a package not trusted.
+
+    `refuse_untrusted` looks at the model alone, which is all that commands build of a file.
+
+    Raises:
+        CheckpointError: names the part and its class.
+    """
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            trusted_class(
+                config["_target_"], object, (*trust, "torch.optim"), f"{place}: its {path}"
+            )
+        for key, value in config.items():
+            refuse_untrusted_parts(value, trust, place, f"{path}.{key}" if path else str(key))
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            refuse_untrusted_parts(value, trust, place, path)
+
+
 _SLOTS = (
     "model",
     "model.network",

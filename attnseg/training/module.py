@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
@@ -11,13 +13,15 @@ from torch import Tensor
 
 from attnseg import __version__
 from attnseg.build import build_loss, build_model, build_schedule, build_weighting
-from attnseg.common.errors import NonFiniteError
+from attnseg.common.errors import CheckpointError, NonFiniteError
 from attnseg.common.finite import broken_state, some
 from attnseg.common.processes import gather_from_ranks
 from attnseg.common.seeding import derive_seed, seed_step
-from attnseg.config import TrainConfig
+from attnseg.config import TrainConfig, validate
+from attnseg.config.trust import refuse_untrusted, refuse_untrusted_parts
 from attnseg.nn.output import AnyOutput, DeeplySupervisedOutput, DualPathwayOutput
 from attnseg.runs.archive import KEY
+from attnseg.runs.checkpoints import find_checkpoint, read_checkpoint
 from attnseg.runs.identity import newest, run_ids
 from attnseg.runs.recorded import recorded
 from attnseg.training import own_trainer
@@ -32,13 +36,15 @@ class AttnSegModule(pl.LightningModule):
     Args:
         config: the run's validated configuration. Everything here follows from it, so a
             checkpoint needs no pickled objects.
+        load_weights: False leaves files of initial weights alone, for a network that a checkpoint
+            will fill.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, *, load_weights: bool = True) -> None:
         super().__init__()
         self.config = config
         torch.manual_seed(derive_seed("weights", config.seed))
-        self.model = build_model(config.model, config.attention)
+        self.model = build_model(config.model, config.attention, load_weights=load_weights)
         self.loss = build_loss(config.loss)
         self.schedule = build_schedule(config.schedule)
         self.adaptive = build_weighting(config.schedule.adaptive, self.loss.names)
@@ -46,6 +52,32 @@ class AttnSegModule(pl.LightningModule):
         self.made: MadeOf | None = None  # what checkpoints say; who trains fills it in
         self.record = TrainingRecord()
         self._point: ResumePoint | None = None  # where a Trainer of one's own goes on
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # of Lightning's arguments none is needed
+        cls, checkpoint_path: str | Path, *, trust: Sequence[str] = ()
+    ) -> Self:
+        """The module of a .ckpt, on the CPU; what it was made of stays known.
+
+        Args:
+            checkpoint_path: the file, or a run folder (its best.ckpt).
+            trust: packages whose classes it may name, beside attnseg's own and MONAI's networks.
+
+        Raises:
+            CheckpointError: it is not there, damaged, not made by attnseg, or names a class of a
+                package that is not trusted.
+        """
+        path = find_checkpoint(str(checkpoint_path))
+        content = read_checkpoint(path)
+        record = content.get(KEY)
+        if not isinstance(record, dict) or "state_dict" not in content:
+            raise CheckpointError(f"{path}: not a checkpoint of attnseg's training")
+        refuse_untrusted(record.get("config"), trust, path)
+        refuse_untrusted_parts(record["config"], trust, path)
+        module = cls(validate(record["config"], TrainConfig), load_weights=False)
+        module.load_state_dict(content["state_dict"])
+        module.on_load_checkpoint(content)
+        return module
 
     def forward(self, xray: Tensor, drr: Tensor) -> AnyOutput:
         """Images (B, 1, H, W) to mask logits, attention logits and attention (B, 1, H, W)."""

@@ -11,11 +11,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from attnseg.common.errors import ConfigError
+from attnseg.common.errors import CheckpointError, ConfigError
 from attnseg.config import TrainConfig
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.runs.archive import KEY
-from attnseg.runs.checkpoints import load_checkpoints, read_checkpoint
+from attnseg.runs.checkpoints import load_checkpoints, read_checkpoint, save_checkpoint
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import recorded_ids
 from attnseg.training.fit import fit
@@ -145,3 +145,18 @@ def test_a_warm_start_begins_with_the_same_weights(tmp_path: Path, finished: Run
     assert same(
         module.state_dict(), read_checkpoint(RunFolder(tmp_path / "run").last)["state_dict"]
     )
+
+
+def test_a_module_comes_back_from_its_checkpoint(tmp_path: Path, finished: RunFolder) -> None:
+    module = AttnSegModule.load_from_checkpoint(finished.last)
+    content = read_checkpoint(finished.last)
+    assert same(module.state_dict(), content["state_dict"])
+    assert module.threshold == content[KEY]["threshold"]
+    assert module.config == configure(finished.path).model_copy(
+        update={"data_digest": content[KEY]["data"]["digest"]}
+    )
+    term = {"_target_": "antigravity_lab.Term", "group": "segmentation"}
+    content[KEY]["config"]["loss"]["terms"] = {"mine": term}
+    save_checkpoint(content, tmp_path / "foreign.ckpt")
+    with pytest.raises(CheckpointError, match=r"loss\.terms\.mine.*trust=\[antigravity_lab\]"):
+        AttnSegModule.load_from_checkpoint(tmp_path / "foreign.ckpt")
