@@ -225,7 +225,6 @@ def importing(allowed: bool) -> Iterator[None]:
         _IMPORTS.reset(token)
 
 
-@lru_cache(maxsize=256)
 def schema_of(kind: str, target: str, *, imports: bool) -> type[Component]:
     """The schema of a component's options: from its source, or, where that is silent, its class.
 
@@ -234,6 +233,13 @@ def schema_of(kind: str, target: str, *, imports: bool) -> type[Component]:
     Raises:
         ValueError: there is no such class.
     """
+    silent = read_signature(target, KINDS[kind].provided) is None
+    return _schema_of(kind, target, imports=silent and imports)
+
+
+@lru_cache(maxsize=256)
+def _schema_of(kind: str, target: str, *, imports: bool) -> type[Component]:
+    """One class for one component, so that equal configurations are equal."""
     provided = KINDS[kind].provided
     signature = read_signature(target, provided)
     if signature is None and not imports:
@@ -308,6 +314,21 @@ def registry(kind: str) -> dict[str, str]:
     return found
 
 
+def components_in(found: object) -> Iterator[Component]:
+    """Every component of a configuration, those inside of others included."""
+    if isinstance(found, Component):
+        yield found
+    if isinstance(found, Section):
+        for name in type(found).model_fields:
+            yield from components_in(getattr(found, name))
+    elif isinstance(found, Mapping):
+        for value in found.values():
+            yield from components_in(value)
+    elif isinstance(found, (list, tuple)):
+        for value in found:
+            yield from components_in(value)
+
+
 def having(kind: str, option: str) -> list[str]:
     """The names of ours of a kind that have an option."""
     signatures = {n: read_signature(t, KINDS[kind].provided) for n, t in registry(kind).items()}
@@ -316,7 +337,7 @@ def having(kind: str, option: str) -> list[str]:
 
 def forget() -> None:
     """Read everything anew: a source file has changed."""
-    for cached in (schema_of, registry):
+    for cached in (_schema_of, registry):
         cached.cache_clear()
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from attnseg import __version__
 from attnseg.config import TrainConfig
+from attnseg.config.component import components_in
 from attnseg.runs.git import state_of_file
 from attnseg.runs.source import Module, Source, Sources, closure, digest_of, find, homes
 
@@ -49,7 +50,7 @@ def code_of(config: TrainConfig) -> Code:
     """What a run is made of now, in plain types."""
     targets = tuple(sorted(set(_targets(config.model_dump(mode="json")))))
     sources = _sources()
-    files = _own_files(sources) | _foreign_files(targets, sources)
+    files = _own_files(_own_modules(config), sources) | _foreign_files(targets, sources)
     sources.save()
     trees = json.dumps({name: files[name].tree for name in sorted(files)})
     return {
@@ -142,11 +143,17 @@ def _sources() -> Sources:
     return Sources(cache_folder(None) / f"source-{_python()}-1.json")
 
 
+def _own_modules(config: TrainConfig) -> tuple[str, ...]:
+    """Where the components of ours lie that a configuration names: nothing imports them all."""
+    found = {component.target.rpartition(".")[0] for component in components_in(config)}
+    return tuple(sorted(name for name in found if _top(name) == _OURS))
+
+
 @functools.cache
-def _own_files(sources: Sources) -> dict[str, Source]:
+def _own_files(components: tuple[str, ...], sources: Sources) -> dict[str, Source]:
     """Of attnseg; asked once a process, which runs what it has imported."""
     return closure(
-        [_TRAINS],
+        [_TRAINS, *components],
         lambda module: _top(module.name) == _OURS and not module.name.startswith(_SHOWS),
         sources,
     )

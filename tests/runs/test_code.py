@@ -47,9 +47,9 @@ def test_the_record_is_plain_and_short() -> None:
     assert json.loads(json.dumps(record)) == record
     assert record["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert record["packages"]["torch"]["version"]
-    assert {"attnseg/training/module.py", "attnseg/nn/attention.py", "attnseg/schedules.py"} <= {
-        *record["files"]
-    }
+    files = ("training/module.py", "nn/attention/anatomical.py", "schedules/phases.py")
+    assert {f"attnseg/{name}" for name in files} <= {*record["files"]}
+    assert "attnseg/nn/attention/drr.py" not in record["files"]  # it is not this run's
     assert not [
         n for n in record["files"] if n.startswith(("attnseg/reports", "attnseg/training/loggers"))
     ]

@@ -85,18 +85,19 @@ def test_the_wheel_holds_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyP
     build = pytest.importorskip("hatchling.build", reason="hatchling builds the wheel")
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns("__pycache__", "*.safetensors")
-    for name in ("attnseg", "conf"):
+    for name in ("attnseg", "conf", "examples"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", ".gitignore"):
         shutil.copy(REPOSITORY / name, source)
-    (source / "attnseg" / "pretrained" / "small.safetensors").write_bytes(b"weights")
-    (source / "attnseg" / "pretrained" / "small.yaml").write_text("model: {}")
+    (source / "attnseg" / "runs" / "pretrained" / "small.safetensors").write_bytes(b"weights")
+    (source / "attnseg" / "runs" / "pretrained" / "small.yaml").write_text("model: {}")
     monkeypatch.chdir(source)
     wheel = build.build_wheel(str(tmp_path))
     with zipfile.ZipFile(tmp_path / wheel) as archive:
         names = set(archive.namelist())
     wanted = {"attnseg/runs/pretrained/small.safetensors", "attnseg/runs/pretrained/small.yaml"}
-    assert wanted | {"attnseg/conf/predict.yaml"} <= names
+    wanted |= {"attnseg/conf/predict.yaml", "attnseg/examples/mylab/try.sh"}
+    assert wanted <= names
     assert not any(name.startswith("tests/") for name in names)
 
 

@@ -125,5 +125,5 @@ def test_the_code_is_kept_with_gits_state(tmp_path: Path, monkeypatch: pytest.Mo
         True,
     )
     assert "+after" in (code_folder(folder) / "diff.patch").read_text()
-    assert (code_folder(folder) / "attnseg" / "module.py").is_file()
+    assert (code_folder(folder) / "attnseg" / "training" / "module.py").is_file()
     assert (code_folder(folder) / "conf" / "train.yaml").is_file()
