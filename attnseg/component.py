@@ -101,6 +101,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "attnseg.nn.attention", "torch.nn.Module", ("drr_channels", "xray_channels")
         ),
         "curve": Kind("attnseg.schedules.curves", None, ("t",), name_key="curve"),
+        "data": Kind("attnseg.data.sources", None, ("size",)),
         "segmentation_loss": Kind(
             "attnseg.losses.segmentation", "torch.nn.Module", default="terms", name_key=None
         ),

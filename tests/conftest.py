@@ -6,11 +6,13 @@ import functools
 import locale
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from attnseg.config import AnyData, TrainConfig
+from attnseg.config import DataConfig, TrainConfig
+from attnseg.config.component import component
 from attnseg.config.compose import compose_checked
 from attnseg.runs.folder import RunFolder
 
@@ -47,7 +49,12 @@ def configure(folder: Path, *overrides: str) -> TrainConfig:
     return compose_checked("train", words, TrainConfig)
 
 
-def with_data(data: AnyData, seed: int = 1) -> TrainConfig:
+def data_section(**given: Any) -> DataConfig:
+    """The section data of a configuration that says no more than this."""
+    return component("data", given)
+
+
+def with_data(data: DataConfig, seed: int = 1) -> TrainConfig:
     """The default training configuration, of these data."""
     return _default().model_copy(update={"data": data, "seed": seed})
 

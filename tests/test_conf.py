@@ -14,7 +14,6 @@ from attnseg.commands.train import GROUPS
 from attnseg.common.paths import conf_dir
 from attnseg.config import (
     AnalyzeConfig,
-    ChestXDetDataConfig,
     CompareConfig,
     DataBuildConfig,
     DataCommandConfig,
@@ -22,10 +21,6 @@ from attnseg.config import (
     DrrConfig,
     EvaluateConfig,
     ExportConfig,
-    JsrtDataConfig,
-    LidcDrrDataConfig,
-    ManifestDataConfig,
-    Node21DataConfig,
     PredictConfig,
     RunsListConfig,
     RunsPruneConfig,
@@ -34,6 +29,7 @@ from attnseg.config import (
     TrainConfig,
     validate,
 )
+from attnseg.config.component import registry
 from attnseg.config.compose import compose, compose_checked
 from attnseg.config.drr import MasksConfig
 from attnseg.imaging.drr.views import project_view
@@ -80,15 +76,11 @@ def test_help_lists_every_group() -> None:
 
 
 def test_the_data_options_are_the_sources() -> None:
-    for option, schema in (
-        ("lidc_drr", LidcDrrDataConfig),
-        ("manifest", ManifestDataConfig),
-        ("jsrt", JsrtDataConfig),
-        ("node21", Node21DataConfig),
-        ("chestx_det", ChestXDetDataConfig),
-    ):
+    options = set(group_options(conf_dir() / "data"))
+    assert options == set(registry("data"))
+    for option in options - {"phantom"}:
         config = compose_checked("train", [f"data={option}", "data.root=x"], TrainConfig)
-        assert isinstance(config.data, schema)
+        assert config.data.name == option and config.data.root == "x"
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def _compare(config: CompareConfig, found: Gathered, command: str) -> int:
     from attnseg.reports.compare.study import build_study
 
     folder = Path(config.output_dir) if config.output_dir else _beside(config.runs)
-    present = Present()
+    present = Present(config.trust)
     runs, problems = measured_runs(found.runs, config, present, measure=False)
     study = build_study(runs, config.labels)  # so that a wrong key is told before the work
     choose_baselines(study, config.baseline)

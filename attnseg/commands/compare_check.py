@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from attnseg.common.errors import UserError
-from attnseg.config import AnyData, EvaluateConfig, validate
+from attnseg.config import DataConfig, EvaluateConfig, validate
+from attnseg.config.trust import refuse_untrusted_source
 from attnseg.data.file_digests import digests_of
 from attnseg.reports.compare.evaluations import Evaluation
 from attnseg.runs.content import read_content
@@ -38,9 +39,14 @@ class Standing:
 
 
 class Present:
-    """What weights and data are now; each data set is looked at once."""
+    """What weights and data are now; each data set is looked at once.
 
-    def __init__(self) -> None:
+    Args:
+        trust: packages whose sources a run's configuration may name.
+    """
+
+    def __init__(self, trust: Sequence[str] = ()) -> None:
+        self._trust = trust
         self._contents: dict[str, Content | str] = {}
 
     def standing(
@@ -77,6 +83,7 @@ class Present:
         key = json.dumps([section, split], sort_keys=True, default=str)
         if key not in self._contents:
             try:
+                refuse_untrusted_source(section, self._trust, "config.yaml")
                 data = validate({"checkpoint": "-", "data": section}, EvaluateConfig).data
                 assert data is not None
                 self._contents[key] = content_of_split(data, split)
@@ -85,7 +92,7 @@ class Present:
         return self._contents[key]
 
 
-def content_of_split(data: AnyData, split: str) -> Content:
+def content_of_split(data: DataConfig, split: str) -> Content:
     """What the cases of a split are made of, without a model: torch is not imported for it.
 
     Raises:

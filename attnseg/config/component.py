@@ -98,6 +98,12 @@ class Component(Section):
 
 _signatures: dict[type[Component], Signature] = {}
 
+
+def signature_of(schema: type[Component]) -> Signature:
+    """What components of this schema can be told."""
+    return _signatures[schema]
+
+
 _BESIDE: dict[str, tuple[str | None, type[Component]]] = {}
 
 Keys = TypeVar("Keys", bound=type[Component])
@@ -152,6 +158,15 @@ class ComponentError(ValueError):
 def slot(kind: str) -> PlainValidator:
     """Makes a field of a Section hold a component of that kind."""
     return PlainValidator(partial(component, kind))
+
+
+def kind_of(field: FieldInfo) -> str | None:
+    """The kind of component that a field of a Section holds, if it holds one."""
+    for mark in field.metadata:
+        check = mark.func if isinstance(mark, PlainValidator) else None
+        if isinstance(check, partial) and check.func is component:
+            return str(check.args[0])
+    return None
 
 
 def component(kind: str, given: Any) -> Component:

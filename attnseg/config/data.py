@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from attnseg.config.base import Fraction, NonNegative, Positive, Section
+from attnseg.config.component import Component, beside, signature_of, slot
 
 
 class SplitConfig(Section):
@@ -94,8 +95,12 @@ class SyntheticConfig(Section):
         return self
 
 
-class DataConfig(Section):
-    """What every data source shares."""
+@beside("data")
+class DataConfig(Component):
+    """What every source shares, beside its own options.
+
+    `data.name=phantom` or `data._target_=mylab.Mine` chooses the source.
+    """
 
     size: Annotated[int, Field(ge=32, multiple_of=32)] = 512  # square, padded, never stretched
     batch_size: Positive = 4
@@ -108,88 +113,20 @@ class DataConfig(Section):
     augment: AugmentConfig = AugmentConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _size_of_source(cls, given: dict[str, Any]) -> dict[str, Any]:
+        told = signature_of(cls).constants.get("default_size")
+        return given if told is None else {"size": told, **given}
+
     @model_validator(mode="after")
-    def _patch_fits(self) -> DataConfig:
+    def _sizes_fit(self) -> DataConfig:
         if self.patch.size is not None and self.patch.size > self.size:
             raise ValueError(f"patch.size={self.patch.size} is larger than size={self.size}")
+        least = self.signature.constants.get("least_size", 32)
+        if self.size < least:
+            raise ValueError(f"size={self.size}: with data={self.name} it is {least} at least")
         return self
 
 
-class PhantomDataConfig(DataConfig):
-    """The embedded procedural chest: every case is a patient of its own, keyed by seed."""
-
-    name: Literal["phantom"]
-    size: Annotated[int, Field(ge=64, multiple_of=32)] = 256
-    n_cases: Annotated[int, Field(ge=3)] = 120
-    seed: Annotated[int, Field(ge=0)] = 0
-    negative_fraction: Fraction = 0.15
-    max_nodules: Positive = 3
-    diameter_mm: tuple[float, float] = (8.0, 30.0)  # least and largest, log-uniform between
-    contrast_hu: tuple[float, float] = (550.0, 950.0)  # above the lung around the nodule
-
-    @model_validator(mode="after")
-    def _ranges_rise(self) -> PhantomDataConfig:
-        for name in ("diameter_mm", "contrast_hu"):
-            low, high = getattr(self, name)
-            if not 0.0 < low <= high:
-                raise ValueError(f"{name}: expected 0 < least <= largest, got [{low:g}, {high:g}]")
-        if self.diameter_mm[1] > 60.0:
-            raise ValueError("diameter_mm: above 60 mm no nodule fits a phantom's lung")
-        return self
-
-
-class LidcDrrDataConfig(DataConfig):
-    """`<root>/<range>/<case>_drr.png` with `<case>_drr_mask.png`; no X-ray of its own."""
-
-    name: Literal["lidc_drr"]
-    root: str | None = None
-    xray: Literal["same", "simulated"] = "same"
-    scans_csv: str | None = None  # null: looked for in root and beside it
-
-
-class ManifestDataConfig(DataConfig):
-    """A CSV with columns case, patient, xray, drr, mask and optionally spacing, split."""
-
-    name: Literal["manifest"]
-    root: str | None = None  # the CSV, or the folder that holds manifest.csv
-    on_mismatch: Literal["resample", "refuse"] = "refuse"
-
-
-class RadiographsDataConfig(DataConfig):
-    """A public set of radiographs with marks in place of masks: the X-ray serves both pathways."""
-
-    root: str | None = None
-
-
-class JsrtDataConfig(RadiographsDataConfig):
-    """JSRT: JPCLNnnn and JPCNNnnn as .IMG or PNG, and CLNDAT_EN.txt; lesions are discs."""
-
-    name: Literal["jsrt"]
-    table: str | None = None  # null: CLNDAT_EN.txt below root
-    png_inverted: bool = False  # the .IMG files are (dense tissue dark); were the PNGs left so?
-
-
-class Node21DataConfig(RadiographsDataConfig):
-    """NODE21: metadata.csv with boxes beside images/."""
-
-    name: Literal["node21"]
-    mask: Literal["box", "ellipse"] = "box"
-
-
-class ChestXDetDataConfig(RadiographsDataConfig):
-    """ChestX-Det: ChestX_Det_train.json, ChestX_Det_test.json with polygons, and the PNGs."""
-
-    name: Literal["chestx_det"]
-    labels: Annotated[list[str], Field(min_length=1)] = ["Nodule", "Mass"]
-    mask: Literal["polygon", "box", "ellipse"] = "polygon"
-
-
-AnyData = Annotated[
-    PhantomDataConfig
-    | LidcDrrDataConfig
-    | ManifestDataConfig
-    | JsrtDataConfig
-    | Node21DataConfig
-    | ChestXDetDataConfig,
-    Field(discriminator="name"),
-]
+AnyData = Annotated[SerializeAsAny[DataConfig], slot("data")]

@@ -9,7 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from attnseg.component import KINDS
 from attnseg.config.base import Section
+from attnseg.config.component import kind_of, registry
+from attnseg.config.signatures import read_signature
 
 
 class Takes(Flag):
@@ -23,6 +26,7 @@ NOT_SWEPT = ("run.", "launcher", "sweep", "hydra", "resume", "fork", "warmstart"
 """How the keys begin that have one value for all runs of a sweep."""
 
 _NONE = Takes(0)
+_CONTAINERS = (list, dict, tuple, Sequence)
 _PLAIN = re.compile(r"[\w./+-]+", re.ASCII)  # never more than a word to the grammar
 _WORD = re.compile(r"(\+\+|\+|~)?[A-Za-z_]\w*(\.[\w-]+)*=")
 _INTERPOLATION = re.compile(r"\$\{[^}]+\}")
@@ -96,12 +100,26 @@ def text_keys(schema: type[Section]) -> Mapping[str, Takes]:
 
 def _text_keys(schema: type[Section], prefix: str) -> Iterator[tuple[str, Takes]]:
     for name, field in schema.model_fields.items():
+        kind = kind_of(field)
+        if kind is not None:
+            yield from ((f"{prefix}{name}.{key}", takes) for key, takes in _text_options(kind))
         sections = [part for part in _parts(field.annotation) if _is_section(part)]
         for section in sections:
             yield from _text_keys(section, f"{prefix}{name}.")
         takes = _takes(field.annotation)
         if takes and not sections:
             yield f"{prefix}{name}", takes
+
+
+def _text_options(kind: str) -> Iterator[tuple[str, Takes]]:
+    """The options of our components of a kind that take text, of those inside of them, too."""
+    for target in registry(kind).values():
+        signature = read_signature(target, KINDS[kind].provided)
+        for name, option in signature.options.items() if signature else ():
+            if option.slot is not None:
+                yield from ((f"{name}.{key}", takes) for key, takes in _text_options(option.slot))
+            elif takes := _takes(option.annotation):
+                yield name, takes
 
 
 def _is_section(annotation: Any) -> bool:
@@ -112,7 +130,7 @@ def _parts(annotation: Any) -> list[Any]:
     """The alternatives of a type, without Annotated's additions and null."""
     if hasattr(annotation, "__metadata__"):
         return _parts(get_args(annotation)[0])
-    if get_origin(annotation) in (list, dict, tuple) or not hasattr(annotation, "__args__"):
+    if get_origin(annotation) in _CONTAINERS or not hasattr(annotation, "__args__"):
         return [] if annotation in (None, type(None)) else [annotation]
     return [part for each in get_args(annotation) for part in _parts(each)]
 
@@ -122,7 +140,7 @@ def _takes(annotation: Any) -> Takes:
     for part in _parts(annotation):
         if part is str:
             takes |= Takes.TEXT
-        elif get_origin(part) is list and _parts(get_args(part)[0]) == [str]:
+        elif get_origin(part) in (list, Sequence) and _parts(get_args(part)[0]) == [str]:
             takes |= Takes.LIST
         else:
             return _NONE

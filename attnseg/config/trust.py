@@ -93,6 +93,28 @@ def refuse_untrusted_parts(
             refuse_untrusted_parts(value, trust, place, path)
 
 
+def refuse_untrusted_source(data: Mapping[str, Any], trust: Sequence[str], place: object) -> None:
+    """Refuse a data section that a file brought if its source is of another's package.
+
+    Args:
+        data: as it was read, in plain containers.
+        trust: packages or modules that are trusted beside `TRUSTED`.
+        place: the file, for the message.
+
+    Raises:
+        CheckpointError: it is of a package that is not trusted, or no source.
+    """
+    if "_target_" not in data:
+        return
+    found = trusted_class(data["_target_"], object, trust, f"{place}: its data")
+    if not all(hasattr(found, name) for name in ("load", "content", "problems")):
+        raise CheckpointError(f"{place}: refused, its data: {data['_target_']} is no source")
+    options = [value for key, value in data.items() if key != "_target_"]
+    extra = {key: 0 for key in data if key != "_target_"}
+    if (key := _reserved([extra, *options])) is not None:
+        raise CheckpointError(f"{place}: refused, its data has '{key}' among the options")
+
+
 _SLOTS = (
     "model",
     "model.network",
@@ -162,8 +184,10 @@ def trusted_class(target: object, base: type, trust: Sequence[str], place: str) 
 
 def trust_of(config: TrainConfig) -> list[str]:
     """What a training trusts: `trust`, and the packages that its own model's parts come from."""
-    targets = [node.get("_target_") for _, node in _named(config.model_dump(mode="json"))]
-    return [*config.trust, *(t.partition(".")[0] for t in targets if isinstance(t, str))]
+    plain = config.model_dump(mode="json")
+    targets = [node.get("_target_") for _, node in _named(plain)] + [plain["data"].get("_target_")]
+    packages = [target.partition(".")[0] for target in targets if isinstance(target, str)]
+    return list(dict.fromkeys([*config.trust, *packages]))
 
 
 def note_on_network(config: TrainConfig) -> str | None:
@@ -172,11 +196,14 @@ def note_on_network(config: TrainConfig) -> str | None:
     for trust in ((), trust_of(config)):
         try:
             refuse_untrusted(plain, trust, "checkpoint")
+            refuse_untrusted_source(plain["data"], trust, "checkpoint")
         except CheckpointError as error:
             problem = str(error)
         else:
-            package = "".join(trust[-1:])
-            return f"evaluate, predict and compare need trust=[{package}] for it" if trust else None
+            packages = ",".join(trust)
+            return (
+                f"evaluate, predict and compare need trust=[{packages}] for it" if trust else None
+            )
     return f"evaluate, predict and compare will refuse this run ({problem})"
 
 

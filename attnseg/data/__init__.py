@@ -4,7 +4,3 @@ A source (`readers`) lists cases and decodes them; `cache` keeps them decoded at
 size; `splits` divides patients; `dataset`, `sampling` and `loader` turn them into batches that
 are a pure function of (seed, epoch, index); `datamodule` ties it together for Lightning.
 """
-
-from attnseg.imaging.case import Case, CaseImages, Source, Spacing
-
-__all__ = ["Case", "CaseImages", "Source", "Spacing"]

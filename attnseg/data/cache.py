@@ -31,7 +31,8 @@ from attnseg.data.record import (
     map_record,
     read_head,
 )
-from attnseg.imaging.case import Case, CaseImages, Source
+from attnseg.data.sources.base import Source
+from attnseg.imaging.case import Case, CaseImages
 from attnseg.imaging.pictures import LENGTH, sketches_of
 from attnseg.imaging.resize import fit_images
 

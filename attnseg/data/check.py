@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from attnseg.common.errors import DataError, UserError
 from attnseg.common.parallel import for_each
-from attnseg.config import AnyData
+from attnseg.config import DataConfig
 from attnseg.data.case_set.verify import changed_files
 from attnseg.data.findings import Finding, some
 from attnseg.data.leaks import shared_pictures, similar_patients, split_of_patients
 from attnseg.data.sources import build_source, unlabelled_cases, why_empty
+from attnseg.data.sources.base import Source
 from attnseg.data.splits import make_splits, unused_split_column
-from attnseg.imaging.case import Case, CaseImages, Source, Spacing
+from attnseg.imaging.case import Case, CaseImages, Spacing
 from attnseg.imaging.images import read_image
 from attnseg.imaging.pictures import LENGTH, sketches_of
 
@@ -53,13 +54,13 @@ class _Inspected:
 
 
 def check_data(
-    config: AnyData, *, workers: int | None = None, progress: bool = True
+    config: DataConfig, *, workers: int | None = None, progress: bool = True
 ) -> list[Finding]:
     """What `report_on` finds."""
     return report_on(config, workers=workers, progress=progress).findings
 
 
-def report_on(config: AnyData, *, workers: int | None = None, progress: bool = True) -> Report:
+def report_on(config: DataConfig, *, workers: int | None = None, progress: bool = True) -> Report:
     """Decode every case (not from the cache) and list what is wrong, in a stable order.
 
     Args:
@@ -248,7 +249,7 @@ def _about_size(cases: Sequence[Case], inspected: Sequence[_Inspected], size: in
 
 
 def _about_splits(
-    cases: Sequence[Case], inspected: Sequence[_Inspected], config: AnyData
+    cases: Sequence[Case], inspected: Sequence[_Inspected], config: DataConfig
 ) -> list[Finding]:
     try:
         splits = make_splits(cases, config.split)

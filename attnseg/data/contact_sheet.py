@@ -10,7 +10,7 @@ import numpy as np
 
 from attnseg.common.errors import DataError
 from attnseg.common.paths import cache_folder
-from attnseg.config import AnyData
+from attnseg.config import DataConfig
 from attnseg.data.cache import DecodedCache
 from attnseg.data.record import Decoded
 from attnseg.data.sources import build_source
@@ -23,7 +23,7 @@ _OUTLINE = "#ffb000"
 
 
 def contact_sheet(
-    config: AnyData, split: Literal["all", "train", "val", "test"], n: int, path: Path
+    config: DataConfig, split: Literal["all", "train", "val", "test"], n: int, path: Path
 ) -> Path:
     """Draw `n` cases, spread evenly over a split, as the model gets them (before padding).
 

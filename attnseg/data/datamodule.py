@@ -30,8 +30,9 @@ from attnseg.data.loader import ResumableLoader, eval_loader
 from attnseg.data.on_device import augment_batch
 from attnseg.data.sampling import EpochSampler, EvalSampler
 from attnseg.data.sources import build_source, sound_cases
+from attnseg.data.sources.base import Source
 from attnseg.data.splits import SPLIT_NAMES, Splits, make_splits, training_share
-from attnseg.imaging.case import Case, Source
+from attnseg.imaging.case import Case
 
 AnySplit = Literal["all", "train", "val", "test"]
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attnseg.common.errors import DataError
-from attnseg.config import AnyData
+from attnseg.config import DataConfig
 from attnseg.data.file_digests import SIZE, FileDigests
+from attnseg.data.sources.base import Source
 from attnseg.data.sources.files import attempt
-from attnseg.imaging.case import Case, CaseContent, Source
+from attnseg.imaging.case import Case, CaseContent
 from attnseg.runs.content import ROW
 
 
@@ -85,7 +86,7 @@ def content_of(
     return Content(whole.hexdigest()[: 2 * SIZE], files, cases)
 
 
-def digest_of(config: AnyData, *, progress: bool = True) -> str:
+def digest_of(config: DataConfig, *, progress: bool = True) -> str:
     """The digest of a data section's training and validation cases.
 
     Raises:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from attnseg.common.errors import DataError
 from attnseg.common.files import make_folder
 from attnseg.common.memory import ready_device
-from attnseg.config import AnalyzeConfig, AnyData, EvaluateConfig, TrainConfig, validate
+from attnseg.config import AnalyzeConfig, DataConfig, EvaluateConfig, TrainConfig, validate
+from attnseg.config.component import TARGET
 from attnseg.config.compose import compose
 from attnseg.config.environment import from_environment
+from attnseg.config.trust import refuse_untrusted_source
 from attnseg.runs.code import changed_files, code_of, listed
 from attnseg.runs.content import write_content
 from attnseg.runs.identity import defining_keys
@@ -35,7 +37,7 @@ class Job:
     """One measurement to make."""
 
     config: EvaluateConfig
-    data: AnyData
+    data: DataConfig
     members: tuple[LoadedCheckpoint, ...]  # one, or those of an ensemble
     output_dir: Path
 
@@ -85,7 +87,10 @@ def prepare(command: str, arguments: Sequence[str]) -> Job:
     checkpoint = members[0]
     trained_on = _data_of(checkpoint) | {"size": grid_of(members)}
     data = merge_data(trained_on, given, arguments)
-    config = validate({**plain, "data": data}, kind)
+    named = bool(given) and TARGET in given  # at the keyboard
+    if not named:
+        refuse_untrusted_source(data, config.trust, checkpoint.path)
+    config = validate({**plain, "data": data}, kind, imports=named)
     assert config.data is not None
     job = Job(config, config.data, tuple(members), Path())
     name = f"{config.data.name}-{config.split}{_passes_name(job)}"
@@ -142,7 +147,7 @@ def merge_data(
     keys = [key.removeprefix("data.").split(".") for key in explicit if key.startswith("data.")]
     if not given:
         return trained_on
-    other = given.get("name") not in (None, trained_on["name"])
+    other = _source_in(given) not in (None, _source_in(trained_on))
     merged = given if other else trained_on
     if other:
         if ["size"] not in keys:
@@ -151,6 +156,11 @@ def merge_data(
     for path in keys:
         merged = _with(merged, path, _at(given, path))
     return merged
+
+
+def _source_in(data: Mapping[str, Any]) -> Any:
+    """Which source a data section names."""
+    return data.get(TARGET) or data.get("name")
 
 
 def _at(node: Any, path: Sequence[str]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -92,41 +92,3 @@ class CaseContent:
 
     files: Mapping[str, Path] = field(default_factory=dict)
     parameters: Any = None
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Where cases come from; every reader in `attnseg.data.sources` is one.
-
-    Sources are picklable, so that worker processes can load cases.
-    """
-
-    record: dict[str, Any]
-    """Plain types for the run's record: the source's name, its root, its X-ray policy, ..."""
-
-    def cases(self) -> list[Case]:
-        """Every case that the listing makes usable, in a stable order; each id once."""
-        ...
-
-    def load(self, case: Case) -> CaseImages:
-        """Decode (or make) the images of a case.
-
-        Raises:
-            DataError: a file is missing, unreadable, or does not fit the others.
-        """
-        ...
-
-    def fingerprint(self, case: Case) -> str:
-        """A cache key that changes whenever what `load` returns would."""
-        ...
-
-    def content(self, case: Case) -> CaseContent:
-        """The files that `load` reads, or what it makes the images of; nothing is opened."""
-        ...
-
-    def problems(self) -> list[str]:
-        """Everything wrong that `load` cannot see (rows, names, duplicates), at once.
-
-        Training refuses a data set that has any: see `attnseg.data.sources.sound_cases`.
-        """
-        ...

@@ -61,6 +61,13 @@ def code_of(config: TrainConfig) -> Code:
     }
 
 
+def digest_of_classes(targets: Sequence[str]) -> str:
+    """Of the code of some classes, and of what they import from beside them."""
+    sources = _sources()
+    files = _foreign_files(tuple(targets), sources)
+    return digest_of(json.dumps({name: files[name].tree for name in sorted(files)}).encode())
+
+
 def changed_files(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The files whose content differs; bytes are compared where Python's version differs.
 

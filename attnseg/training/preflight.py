@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attnseg.common.errors import ConfigError
 from attnseg.common.files import user_path
-from attnseg.config import ManifestDataConfig, PhantomDataConfig, TrainConfig
+from attnseg.config import TrainConfig
 from attnseg.metrics.names import refuse_unknown
 from attnseg.runs.pretrained import no_such_checkpoint
 
@@ -24,11 +24,7 @@ def refuse_missing_paths(config: TrainConfig) -> None:
     data = config.data
     root = getattr(data, "root", None)
     there = root is not None and user_path(root).exists()
-    if isinstance(data, ManifestDataConfig):
-        from attnseg.data.sources.manifest_rows import existing_manifest
-
-        existing_manifest(root)
-    elif not isinstance(data, PhantomDataConfig) and not there:
+    if data.registered and not there:
         from attnseg.data.sources import build_source
 
         build_source(data)

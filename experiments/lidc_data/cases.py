@@ -12,7 +12,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from attnseg.common.tables import read_table
-from attnseg.imaging.case import Case, Source
+from attnseg.data.sources.base import Source
+from attnseg.imaging.case import Case
 from attnseg.imaging.resize import fit_images
 from attnseg.metrics.lesions import EIGHT
 from experiments.lidc_data.lungs import lung_fields

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from attnseg.common.tables import read_table
-from attnseg.imaging.case import Case, Source
+from attnseg.data.sources.base import Source
+from attnseg.imaging.case import Case
 from experiments.lidc_data.tables import Line
 
 _THUMB = 48  # px: thumbnails that are compared

@@ -23,7 +23,7 @@ from rich.progress import Progress  # noqa: E402
 
 from attnseg.common.errors import DataError, UserError  # noqa: E402
 from attnseg.common.files import csv_text, write_text  # noqa: E402
-from attnseg.config import AnyData, DataCommandConfig  # noqa: E402
+from attnseg.config import DataCommandConfig, DataConfig  # noqa: E402
 from attnseg.config.compose import compose_checked  # noqa: E402
 from attnseg.data.sources import build_source, sound_cases  # noqa: E402
 from experiments.lidc_data import appearance, defects, figures, floors, tables  # noqa: E402
@@ -39,7 +39,7 @@ from experiments.lidc_data.tables import Line  # noqa: E402
 from experiments.lidc_data.visibility import measure_visibility  # noqa: E402
 
 
-def study(data: AnyData, seed: int, output: Path, lesions_csv: Path | None = None) -> list[Line]:
+def study(data: DataConfig, seed: int, output: Path, lesions_csv: Path | None = None) -> list[Line]:
     """Measure everything on the cases of a data section.
 
     Args:
@@ -95,7 +95,7 @@ def study(data: AnyData, seed: int, output: Path, lesions_csv: Path | None = Non
     return order
 
 
-def _tables_folder(data: AnyData) -> Path | None:
+def _tables_folder(data: DataConfig) -> Path | None:
     """The folder with scans.csv and annotations.csv, where there is one."""
     root = Path(str(getattr(data, "root", None)))
     places = (place for place in (root, root.parent) if (place / "annotations.csv").is_file())

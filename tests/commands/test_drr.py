@@ -18,7 +18,6 @@ import pytest
 
 from attnseg.cli import main
 from attnseg.common.errors import ConfigError
-from attnseg.config import ManifestDataConfig
 from attnseg.data.sources.manifest import ManifestSource
 from attnseg.imaging.drr import batch
 from attnseg.imaging.drr.geometry import Geometry
@@ -73,7 +72,7 @@ def test_a_folder_of_cts_becomes_a_data_set(
     assert [row["case"] for row in rows[:2]] == ["p0_PA", "p0_left_lateral"]
     assert len(rows) == 6
     assert {row["patient"] for row in rows} == {"p0", "p1", "p2"}
-    source = ManifestSource(ManifestDataConfig(name="manifest", root=str(out)))
+    source = ManifestSource(root=str(out))
     assert not source.problems()
     for case in source.cases():
         images = source.load(case)
@@ -313,7 +312,7 @@ def test_without_masks_the_manifest_says_unlabelled(
     assert _drr(f"ct={chests}/ct", f"out={chests}/out", *SMALL, "write=[]") == 0
     assert "lists the cases as unlabelled" in capsys.readouterr().out
     assert {row["mask"] for row in _rows(chests / "out")} == {"unlabelled"}
-    source = ManifestSource(ManifestDataConfig(name="manifest", root=str(chests / "out")))
+    source = ManifestSource(root=str(chests / "out"))
     assert not source.cases()
     listed = [case.case_id for case in source.unlabelled()]
     assert listed == [row["case"] for row in _rows(chests / "out")]
@@ -393,10 +392,9 @@ def test_two_at_once_do_not_share_a_folder(
 
 def test_the_phantoms_round_trip_trains(tmp_path: Path) -> None:
     """A phantom CT as DICOM becomes a case that the model's data module takes."""
-    from attnseg.config import PhantomDataConfig
     from attnseg.data.sources.phantom import PhantomSource
 
-    source = PhantomSource(PhantomDataConfig(name="phantom", n_cases=3, size=64))
+    source = PhantomSource(n_cases=3, size=64)
     for number, case in enumerate(source.cases()[:2]):
         phantom = source.phantom(case)
         spacing = phantom.spacing[::-1]
@@ -406,7 +404,7 @@ def test_the_phantoms_round_trip_trains(tmp_path: Path) -> None:
               spacing=spacing)  # fmt: skip
     out = tmp_path / "out"
     assert _drr(f"ct={tmp_path}/ct", f"mask={tmp_path}/mask", f"out={out}") == 0
-    read = ManifestSource(ManifestDataConfig(name="manifest", root=str(out)))
+    read = ManifestSource(root=str(out))
     for made, case in zip(read.cases(), source.cases(), strict=False):
         expected = source.load(case)
         found = read.load(made)

@@ -76,14 +76,12 @@ def test_a_file_overwritten_in_place_is_decoded_again(
     tmp_path: Path, name: str, pixels: str
 ) -> None:
     """Though its size is the same and its time of change is put back; a header's pixels, too."""
-    from attnseg.config import ManifestDataConfig
     from attnseg.data.sources.manifest import ManifestSource
     from tests.data.test_digest import write_pair
 
     table = tmp_path / "set" / "manifest.csv"
     table.parent.mkdir()
     table.write_text(f"case,patient,xray,drr,mask\na,b,{name},,none\n")
-    config = ManifestDataConfig(name="manifest", root=str(table))
     file = table.with_name(pixels)
     found = []
     for grey in (3, 9):
@@ -92,7 +90,7 @@ def test_a_file_overwritten_in_place_is_decoded_again(
         if before is not None:
             os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
             assert file.stat().st_size == before.st_size
-        source = ManifestSource(config)
+        source = ManifestSource(root=str(table))
         found.append(DecodedCache(source, 32, tmp_path / "cache").get(source.cases()[0]).drr)
     assert [int(drr.max()) for drr in found] == [3, 9]
 

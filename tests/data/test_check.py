@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from attnseg.common.errors import ConfigError
-from attnseg.config import LidcDrrDataConfig, ManifestDataConfig
 from attnseg.data.check import check_data, report_on
 from attnseg.data.findings import Finding
 from attnseg.data.sources.lidc_drr import LidcDrrSource
 from attnseg.data.spelling import shown
 from attnseg.imaging.images import write_image
+from tests.conftest import data_section
 from tests.hostile import BOMBS, SIDE, named
 
 Folder = Callable[..., Path]
 
 
 def _check(root: Path, **options: Any) -> list[Finding]:
-    config = LidcDrrDataConfig(name="lidc_drr", root=str(root), **{"size": 64, **options})
+    config = data_section(name="lidc_drr", root=str(root), **{"size": 64, **options})
     return check_data(config, workers=0, progress=False)
 
 
@@ -89,7 +89,7 @@ def test_ids_that_look_the_same_are_named(patients: tuple[str, str], tmp_path: P
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
     for kind, level in (("fixed", "error"), ("random", "warning")):
         split = {"kind": kind, "val_fraction": 0.0}
-        config = ManifestDataConfig(name="manifest", root=str(tmp_path), size=64, split=split)  # type: ignore[arg-type]
+        config = data_section(name="manifest", root=str(tmp_path), size=64, split=split)  # type: ignore[arg-type]
         found = _messages(check_data(config, workers=0, progress=False), level)
         (message,) = [line for line in found if "invisible" in line]
         assert all(shown(patient) in message for patient in patients)
@@ -107,7 +107,7 @@ def test_the_same_picture_is_found_in_other_clothes(tmp_path: Path) -> None:
         write_image(tmp_path / f"{name}.png", pixels.astype(dtype))
     lines += [f"c{i},p{i},x{i}.png,d{i}.png,none" for i in range(6)]
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
-    config = ManifestDataConfig(name="manifest", root=str(tmp_path), size=32)
+    config = data_section(name="manifest", root=str(tmp_path), size=32)
     errors = _messages(check_data(config, workers=0, progress=False), "error")
     found = [line for line in errors if "leak" in line]
     assert len(found) == 2
@@ -116,7 +116,7 @@ def test_the_same_picture_is_found_in_other_clothes(tmp_path: Path) -> None:
 
 
 def test_it_ends_with_what_the_set_is(lidc_folder: Folder) -> None:
-    config = LidcDrrDataConfig(name="lidc_drr", root=str(lidc_folder(6)), size=64)
+    config = data_section(name="lidc_drr", root=str(lidc_folder(6)), size=64)
     assert report_on(config, workers=0, progress=False).summary == [
         "cases:    6 of 6 patients, 5 of them positive",
         "sizes:    40 x 64 px (6)",
@@ -179,7 +179,7 @@ def test_a_manifest_is_checked_alike(tmp_path: Path) -> None:
         "case,patient,xray,drr,mask,split\n"
         "1,p,,a.mha,m.mha,train\n2,q,,b.mha,none,val\n3,r,,gone.png,none,val\n"
     )
-    config = ManifestDataConfig(name="manifest", root=str(tmp_path), size=64)
+    config = data_section(name="manifest", root=str(tmp_path), size=64)
     findings = check_data(config, workers=0, progress=False)
     errors = _messages(findings, "error")
     assert "b.mha: 1 pixels are NaN" in errors[0]
@@ -190,7 +190,7 @@ def test_a_manifest_is_checked_alike(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.shared_data
 def test_the_real_set_is_sound_but_for_what_is_known(lidc_root: Path) -> None:
-    config = LidcDrrDataConfig(name="lidc_drr", root=str(lidc_root))
+    config = data_section(name="lidc_drr", root=str(lidc_root))
     findings = check_data(config, progress=False)
     assert _messages(findings, "error") == []
     (warning,) = _messages(findings, "warning")
@@ -207,6 +207,5 @@ def test_files_of_any_name_and_claim_are_checked(lidc_folder: Folder) -> None:
     _drr(root, 4).write_bytes(BOMBS[".png"](SIDE))
     (message,) = [m for m in _messages(_check(root), "error") if "scans.csv" not in m]
     assert "its header says 60000 x 60000 px" in message
-    config = LidcDrrDataConfig(name="lidc_drr", root=str(root), size=64)
-    cases = LidcDrrSource(config).cases()
+    cases = LidcDrrSource(root=str(root)).cases()
     assert r"LIDC-IDRI-0001 \xe9" in {case.case_id for case in cases}

@@ -8,14 +8,14 @@ import pytest
 from matplotlib.image import imread
 
 from attnseg.common.errors import DataError
-from attnseg.config import LidcDrrDataConfig
 from attnseg.data.contact_sheet import contact_sheet
+from tests.conftest import data_section
 
 
 def test_a_sheet_shows_images_with_the_mask_s_outline(
     lidc_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    config = LidcDrrDataConfig(
+    config = data_section(
         name="lidc_drr", root=str(lidc_folder(6)), size=64, cache_dir=str(tmp_path / "c")
     )
     path = contact_sheet(config, "all", 4, tmp_path / "new" / "sheet.png")

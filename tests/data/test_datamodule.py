@@ -10,19 +10,17 @@ import pytest
 import torch
 
 from attnseg.common.errors import ConfigError, DataError
-from attnseg.config import LidcDrrDataConfig
+from attnseg.config import DataConfig
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.data.sources import lidc_drr
 from attnseg.imaging import images
-from tests.conftest import with_data
+from tests.conftest import data_section, with_data
 
 Make = Callable[..., Any]
 
 
-def _config(root: Path | str = "unused", **options: Any) -> LidcDrrDataConfig:
-    return LidcDrrDataConfig(
-        name="lidc_drr", root=str(root), **{"size": 64, "batch_size": 2, **options}
-    )
+def _config(root: Path | str = "unused", **options: Any) -> DataConfig:
+    return data_section(name="lidc_drr", root=str(root), **{"size": 64, "batch_size": 2, **options})
 
 
 def _module(source: Any, tmp_path: Path, seed: int = 1, **options: Any) -> AttnSegDataModule:

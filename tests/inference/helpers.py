@@ -17,12 +17,9 @@ PATIENT = "Roe^Richard"
 
 def phantom_images(n: int, size: int = 64, seed: int = 5) -> list[Any]:
     """CaseImages of the phantom: X-ray, DRR and mask in memory."""
-    from attnseg.config import PhantomDataConfig
     from attnseg.data.sources.phantom import PhantomSource
 
-    source = PhantomSource(
-        PhantomDataConfig(name="phantom", size=size, n_cases=max(n, 3), seed=seed)
-    )
+    source = PhantomSource(size=size, n_cases=max(n, 3), seed=seed)
     return [source.load(case) for case in source.cases()[:n]]
 
 

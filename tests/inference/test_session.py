@@ -74,7 +74,6 @@ def test_dicom_values_are_taken_as_training_saw_them(
 def test_a_manifest_counts_its_dicom_images(tmp_path: Path) -> None:
     import numpy as np
 
-    from attnseg.config import ManifestDataConfig
     from attnseg.data.sources.manifest import ManifestSource
     from tests.inference.helpers import write_dicom
 
@@ -82,5 +81,5 @@ def test_a_manifest_counts_its_dicom_images(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no DICOM")
     lines = ["case,patient,xray,drr,mask", "a,a,IM1,,none", "b,b,a.png,,none"]
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
-    source = ManifestSource(ManifestDataConfig(name="manifest", root=str(tmp_path)))
+    source = ManifestSource(root=str(tmp_path))
     assert source.record["n_dicom"] == 1

@@ -36,10 +36,11 @@ from attnseg.config import DataBuildConfig
 from attnseg.data.case_set.card import card_markdown, make_card
 from attnseg.data.case_set.write import IMAGES, MASKS, STATE, UNLABELLED, Built, Plan, WriteCase
 from attnseg.data.sources import build_source, unlabelled_cases, why_empty
+from attnseg.data.sources.base import Source
 from attnseg.data.sources.manifest_rows import NEEDED, NO_LESION, OPTIONAL
 from attnseg.data.sources.manifest_rows import UNLABELLED as NO_MASK
 from attnseg.data.splits import SPLIT_NAMES, make_splits
-from attnseg.imaging.case import Case, Source
+from attnseg.imaging.case import Case
 
 CARD = "DATA_CARD.json"
 _PARTS = (IMAGES, MASKS, UNLABELLED)

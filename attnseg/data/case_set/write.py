@@ -23,7 +23,8 @@ from scipy import ndimage
 from attnseg.common.connectivity import EIGHT
 from attnseg.common.errors import DataError
 from attnseg.common.files import write_json
-from attnseg.imaging.case import Case, CaseImages, Source, Spacing
+from attnseg.data.sources.base import Source
+from attnseg.imaging.case import Case, CaseImages, Spacing
 from attnseg.imaging.images import Picture, read_image, read_mask, write_image
 
 STATE = ".build"

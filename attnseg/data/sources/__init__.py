@@ -1,49 +1,28 @@
-"""Sources: one file a kind of data set, chosen by `data.name`."""
+"""Sources: one file a kind of data set, chosen by `data.name`, or anybody's by `data._target_`."""
 
 from __future__ import annotations
 
+from attnseg.build import build
 from attnseg.common.errors import DataError
-from attnseg.config import (
-    AnyData,
-    ChestXDetDataConfig,
-    JsrtDataConfig,
-    LidcDrrDataConfig,
-    ManifestDataConfig,
-    Node21DataConfig,
-)
-from attnseg.imaging.case import Case, Source
+from attnseg.config.data import DataConfig
+from attnseg.data.sources.base import Source
+from attnseg.imaging.case import Case
 
 
-def build_source(config: AnyData) -> Source:
+def build_source(config: DataConfig) -> Source:
     """The source that a data section describes; only its own reader is imported.
 
     Raises:
-        ConfigError: the data set's root is not set or not there.
+        ConfigError: the data set's root is not set or not there, or it is no source.
         DataError: the data set's listing cannot be used.
     """
-    if isinstance(config, LidcDrrDataConfig):
-        from attnseg.data.sources.lidc_drr import LidcDrrSource
+    made = build(config, size=config.size)
+    if config.registered:
+        source: Source = made
+        return source
+    from attnseg.data.sources.foreign import ForeignSource
 
-        return LidcDrrSource(config)
-    if isinstance(config, ManifestDataConfig):
-        from attnseg.data.sources.manifest import ManifestSource
-
-        return ManifestSource(config)
-    if isinstance(config, JsrtDataConfig):
-        from attnseg.data.sources.jsrt import JsrtSource
-
-        return JsrtSource(config)
-    if isinstance(config, Node21DataConfig):
-        from attnseg.data.sources.node21 import Node21Source
-
-        return Node21Source(config)
-    if isinstance(config, ChestXDetDataConfig):
-        from attnseg.data.sources.chestx_det import ChestXDetSource
-
-        return ChestXDetSource(config)
-    from attnseg.data.sources.phantom import PhantomSource
-
-    return PhantomSource(config)
+    return ForeignSource(made, config)
 
 
 def sound_cases(source: Source) -> list[Case]:

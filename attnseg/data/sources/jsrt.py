@@ -12,12 +12,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from attnseg.common.errors import ConfigError, DataError
 from attnseg.common.files import user_path
-from attnseg.config import JsrtDataConfig
+from attnseg.component import Doc
 from attnseg.data.sources.radiographs import RadiographSource, existing_root, images_below
 from attnseg.imaging.annotations.jsrt import SIDE_PX, SPACING_MM, read_jsrt_table
 from attnseg.imaging.annotations.nodule import Nodule
@@ -37,18 +38,28 @@ class JsrtSource(RadiographSource):
         DataError: there is no image, or the table cannot be understood.
     """
 
-    def __init__(self, config: JsrtDataConfig) -> None:
-        root = existing_root(config.root, "jsrt", "JPCLN001.IMG ... and CLNDAT_EN.txt")
-        self._png_inverted = config.png_inverted
-        table = _find_table(config.table, root)
-        nodules = read_jsrt_table(table)
-        images = _images(root)
+    name = "jsrt"
+
+    def __init__(
+        self,
+        *,
+        root: Annotated[str | None, Doc("the folder of the images; needed")] = None,
+        table: Annotated[str | None, Doc("null: CLNDAT_EN.txt below root")] = None,
+        png_inverted: Annotated[
+            bool, Doc("the .IMG files are (dense tissue dark); were the PNGs left so?")
+        ] = False,
+    ) -> None:
+        folder = existing_root(root, "jsrt", "JPCLN001.IMG ... and CLNDAT_EN.txt")
+        self._png_inverted = png_inverted
+        path = _find_table(table, folder)
+        nodules = read_jsrt_table(path)
+        images = _images(folder)
         if not images:
             raise DataError(
-                f"data.root={root}: no JPCLNnnn or JPCNNnnn image below it; unpack JSRT's "
+                f"data.root={folder}: no JPCLNnnn or JPCNNnnn image below it; unpack JSRT's "
                 "All247images.zip there"
             )
-        problems = _problems(images, nodules, table)
+        problems = _problems(images, nodules, path)
         cases, lesions = [], {}
         for name, paths in images.items():
             known = name.startswith("JPCNN") or name in nodules
@@ -56,7 +67,7 @@ class JsrtSource(RadiographSource):
                 case = Case(name, name, xray=paths[0], pairing="unpaired", mask_kind="surrogate")
                 cases.append(case)
                 lesions[name] = [nodules[name]] if name in nodules else []
-        record = {"name": "jsrt", "root": str(root), "table": str(table)}
+        record = {"name": "jsrt", "root": str(folder), "table": str(path)}
         super().__init__(record, cases, lesions, problems, annotated_width=SIDE_PX)
 
     def read(self, path: Path) -> Picture:

@@ -13,7 +13,7 @@ import hashlib
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,8 @@ from attnseg.common.errors import ConfigError, DataError
 from attnseg.common.files import user_path
 from attnseg.common.listing import readable
 from attnseg.common.tables import read_table
-from attnseg.config import LidcDrrDataConfig
+from attnseg.component import Doc
+from attnseg.data.sources.base import Source
 from attnseg.data.sources.files import attempt, fingerprint_files, named_files, parse_spacing
 from attnseg.imaging.case import Case, CaseContent, CaseImages, Pairing, Spacing
 from attnseg.imaging.images import read_image, read_mask
@@ -36,7 +37,7 @@ _SAME_PERSON = {"LIDC-IDRI-0138": "LIDC-IDRI-0029"}
 _SIMULATION_VERSION = 1
 
 
-class LidcDrrSource:
+class LidcDrrSource(Source):
     """Lists the folder once; files are opened by `load` only.
 
     Raises:
@@ -44,11 +45,26 @@ class LidcDrrSource:
         DataError: there is not one DRR below the root.
     """
 
-    def __init__(self, config: LidcDrrDataConfig) -> None:
-        self._root = _existing_root(config.root)
-        self._xray = config.xray
+    name = "lidc_drr"
+
+    def __init__(
+        self,
+        *,
+        root: Annotated[
+            str | None, Doc("the folder that contains LIDC_LDRI, or is it; needed")
+        ] = None,
+        xray: Annotated[
+            Literal["same", "simulated"],
+            Doc("the set has no X-ray: the DRR itself, or an X-ray simulated from it"),
+        ] = "same",
+        scans_csv: Annotated[
+            str | None, Doc("spacing; null: scans.csv in root or beside it")
+        ] = None,
+    ) -> None:
+        self._root = _existing_root(root)
+        self._xray = xray
         # The simulated X-ray is made of the DRR: another pose by 1.5 mm and a degree at most.
-        self._pairing: Pairing = "registered" if config.xray == "simulated" else "same"
+        self._pairing: Pairing = "registered" if xray == "simulated" else "same"
         found = list(self._root.rglob("*_drr*.png"))
         self._drrs = sorted((p for p in found if p.name.endswith(_DRR)), key=lambda p: (p.name, p))
         self._masks = [path for path in found if path.name.endswith(_MASK)]
@@ -57,13 +73,13 @@ class LidcDrrSource:
                 f"data.root={self._root}: no *{_DRR} below this folder; give the folder that "
                 "contains LIDC_LDRI (or is it), as in data.root=/path/to/LIDC_LDRI"
             )
-        self._scans = _find_scans(config.scans_csv, self._root)
+        self._scans = _find_scans(scans_csv, self._root)
         self._spacings, self._scan_problems = _read_spacings(self._scans)
         self.record: dict[str, Any] = {
             "name": "lidc_drr",
             "root": str(self._root),
             "scans_csv": str(self._scans) if self._scans is not None else None,
-            "xray": config.xray,
+            "xray": xray,
             "pairing": {self._pairing: len(self._drrs)},
             "mask_kind": {"exact": len(self._drrs)},
             "same_person": dict(_SAME_PERSON),

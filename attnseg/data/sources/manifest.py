@@ -20,25 +20,25 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from attnseg.common.errors import DataError
-from attnseg.config import ManifestDataConfig
+from attnseg.component import Doc
 from attnseg.data.findings import some
+from attnseg.data.sources.base import Source
 from attnseg.data.sources.files import attempt, fingerprint_files, named_files
 from attnseg.data.sources.manifest_rows import existing_manifest, read_rows
 from attnseg.imaging.case import Case, CaseContent, CaseImages, Spacing
 from attnseg.imaging.images import Picture, read_image, read_mask
 from attnseg.imaging.radiograph import kind_of
-from attnseg.imaging.resize import match_grid
 
 _SPACING_TOLERANCE = 0.01
 
 
-class ManifestSource:
+class ManifestSource(Source):
     """Reads the CSV once; images are opened by `load` only.
 
     Raises:
@@ -46,9 +46,20 @@ class ManifestSource:
         DataError: the manifest has no rows.
     """
 
-    def __init__(self, config: ManifestDataConfig) -> None:
-        self._path = existing_manifest(config.root)
-        self._on_mismatch = config.on_mismatch
+    name = "manifest"
+
+    def __init__(
+        self,
+        *,
+        root: Annotated[
+            str | None, Doc("the CSV, or the folder that holds manifest.csv; needed")
+        ] = None,
+        on_mismatch: Annotated[
+            Literal["resample", "refuse"], Doc("of X-ray, DRR and mask on different grids")
+        ] = "refuse",
+    ) -> None:
+        self._path = existing_manifest(root)
+        self._on_mismatch = on_mismatch
         listed, self._problems = read_rows(self._path)
         if not listed and not self._problems:
             raise DataError(f"{self._path}: the manifest has no rows; add a row for each case")
@@ -57,7 +68,7 @@ class ManifestSource:
         self.record: dict[str, Any] = {
             "name": "manifest",
             "manifest": str(self._path),
-            "on_mismatch": config.on_mismatch,
+            "on_mismatch": on_mismatch,
             "n_xray_from_drr": sum(case.xray is None for case in self._cases),
             "n_drr_from_xray": sum(case.drr is None for case in self._cases),
             "n_unlabelled": len(self._unlabelled),
@@ -170,6 +181,8 @@ class ManifestSource:
                 "data.on_mismatch=resample would bring it there"
             )
             return None
+        from attnseg.imaging.resize import match_grid  # with torch
+
         matched = match_grid(pixels, picture.spacing, shape, grid.spacing, is_mask=is_mask)
         if matched is None:
             problems.append(

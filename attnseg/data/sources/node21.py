@@ -8,9 +8,10 @@ Source: Sogancioglu et al., IEEE TMI 43(8), 2024; node21.grand-challenge.org.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 from attnseg.common.errors import ConfigError, DataError
-from attnseg.config import Node21DataConfig
+from attnseg.component import Doc
 from attnseg.data.sources.radiographs import RadiographSource, existing_root, images_below
 from attnseg.imaging.annotations.node21 import read_node21
 from attnseg.imaging.case import Case
@@ -24,9 +25,16 @@ class Node21Source(RadiographSource):
         DataError: rows cannot be understood, or there are none.
     """
 
-    def __init__(self, config: Node21DataConfig) -> None:
-        root = existing_root(config.root, "node21", "metadata.csv beside images/")
-        table = _find_table(root)
+    name = "node21"
+
+    def __init__(
+        self,
+        *,
+        root: Annotated[str | None, Doc("the folder that holds metadata.csv; needed")] = None,
+        mask: Annotated[Literal["box", "ellipse"], Doc("how a box is filled")] = "box",
+    ) -> None:
+        place = existing_root(root, "node21", "metadata.csv beside images/")
+        table = _find_table(place)
         lesions = read_node21(table)
         if not lesions:
             raise DataError(f"{table}: the table has no rows")
@@ -51,11 +59,11 @@ class Node21Source(RadiographSource):
             )
         record = {
             "name": "node21",
-            "root": str(root),
+            "root": str(place),
             "table": str(table),
             "n_images_without_row": len(images.keys() - lesions.keys()),
         }
-        super().__init__(record, cases, by_case, problems, rule=config.mask)
+        super().__init__(record, cases, by_case, problems, rule=mask)
 
 
 def _find_table(root: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 
 from attnseg.common.errors import ConfigError, DataError
 from attnseg.common.files import user_path
+from attnseg.data.sources.base import Source
 from attnseg.data.sources.files import fingerprint_files, named_files
 from attnseg.imaging.annotations.nodule import Nodule
 from attnseg.imaging.annotations.plane import Rule, radiograph_mask
@@ -21,7 +22,7 @@ from attnseg.imaging.images import Picture, read_image
 _IMAGES = (".png", ".mha", ".mhd", ".dcm", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".gz", ".img")
 
 
-class RadiographSource:
+class RadiographSource(Source):
     """Cases that are one radiograph each; a reader gives the listing.
 
     Args:

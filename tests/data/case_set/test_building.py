@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from attnseg.commands.data_build import chosen_source
 from attnseg.common.errors import ConfigError, DataError
-from attnseg.config import DataBuildConfig, LidcDrrDataConfig, ManifestDataConfig, SplitConfig
+from attnseg.config import DataBuildConfig, SplitConfig
 from attnseg.config.compose import compose_checked
 from attnseg.data.case_set import write
 from attnseg.data.case_set.building import build_case_set
@@ -27,6 +27,7 @@ from attnseg.data.sources import build_source, unlabelled_cases
 from attnseg.data.sources.manifest import ManifestSource
 from attnseg.data.splits import make_splits, patient_overlap
 from attnseg.imaging.images import read_image, write_image
+from tests.conftest import data_section
 from tests.imaging.annotations.formats import chestx_det, chestx_entry, jsrt, node21
 
 Folder = Callable[..., Path]
@@ -44,11 +45,11 @@ def _rows(out: Path) -> list[dict[str, str]]:
 
 
 def _read(out: Path) -> ManifestSource:
-    return ManifestSource(ManifestDataConfig(name="manifest", root=str(out)))
+    return ManifestSource(root=str(out))
 
 
 def _errors(out: Path) -> list[str]:
-    config = ManifestDataConfig(name="manifest", root=str(out), size=64)
+    config = data_section(name="manifest", root=str(out), size=64)
     found = check_data(config, workers=0, progress=False)
     return [finding.message for finding in found if finding.level == "error"]
 
@@ -74,7 +75,7 @@ def test_lidc_drr_becomes_a_set_that_stands_alone(lidc_folder: Folder, tmp_path:
     assert _errors(out) == []
     assert not any(path.is_symlink() for path in out.rglob("*"))
     # What the manifest's reader gets is what the original's reader gets.
-    source = build_source(LidcDrrDataConfig(name="lidc_drr", root=str(root)))
+    source = build_source(data_section(name="lidc_drr", root=str(root)))
     for old, new in zip(source.cases(), _read(out).cases(), strict=True):
         before, after = source.load(old), _read(out).load(new)
         np.testing.assert_array_equal(before.drr, after.drr)

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from attnseg.common.errors import ConfigError, DataError
-from attnseg.config import LidcDrrDataConfig
 from attnseg.data.sources import build_source, sound_cases
+from attnseg.data.sources.base import Source
 from attnseg.data.sources.lidc_drr import LidcDrrSource
-from attnseg.imaging.case import Source
 from attnseg.imaging.images import read_image, write_image
+from tests.conftest import data_section
 
 Folder = Callable[..., Path]
 
 
 def _source(root: Path, **options: Any) -> LidcDrrSource:
-    return LidcDrrSource(LidcDrrDataConfig(name="lidc_drr", root=str(root), **options))
+    return LidcDrrSource(root=str(root), **options)
 
 
 def test_cases_are_listed_by_name_with_patient_and_spacing(lidc_folder: Folder) -> None:
@@ -84,7 +84,7 @@ def test_the_fingerprint_follows_the_files(lidc_folder: Folder) -> None:
 
 def test_a_missing_root_says_what_to_set(tmp_path: Path, lidc_folder: Folder) -> None:
     with pytest.raises(ConfigError, match=r"data.root=/path/to/LIDC_LDRI"):
-        build_source(LidcDrrDataConfig(name="lidc_drr"))
+        build_source(data_section(name="lidc_drr"))
     with pytest.raises(ConfigError, match="no such folder"):
         _source(tmp_path / "none")
     with pytest.raises(DataError, match=r"no \*_drr.png below"):

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from attnseg.common.errors import ConfigError, DataError
-from attnseg.config import ManifestDataConfig
 from attnseg.data.sources import sound_cases, unlabelled_cases
+from attnseg.data.sources.base import Source
 from attnseg.data.sources.manifest import ManifestSource
-from attnseg.imaging.case import Source
 from attnseg.imaging.images import write_image
 
 HEADER = "case,patient,xray,drr,mask,spacing,split\n"
@@ -23,7 +22,7 @@ def _write(folder: Path, rows: str, header: str = HEADER) -> Path:
 
 
 def _source(root: Path, **options: Any) -> ManifestSource:
-    return ManifestSource(ManifestDataConfig(name="manifest", root=str(root), **options))
+    return ManifestSource(root=str(root), **options)
 
 
 def _image(path: Path, shape: tuple[int, int] = (30, 40), spacing: Any = None) -> np.ndarray:
@@ -95,7 +94,7 @@ def test_an_image_is_of_one_patient(folder: Path) -> None:
 
 def test_a_missing_root_manifest_or_column_says_what_to_do(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.root is not set"):
-        ManifestSource(ManifestDataConfig(name="manifest"))
+        ManifestSource()
     with pytest.raises(ConfigError, match=r"no file .*manifest.csv"):
         _source(folder)
     _write(folder, "", "case,patient,xray,mask\n")

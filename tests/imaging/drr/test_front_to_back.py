@@ -8,7 +8,6 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnseg.config import PhantomDataConfig
 from attnseg.data.sources.phantom import PhantomSource
 from attnseg.imaging.drr.clahe import equalize_locally
 from attnseg.imaging.drr.front_to_back import project_front_to_back, water_path
@@ -71,7 +70,7 @@ def test_empty_volume_gives_a_finite_picture() -> None:
 
 
 def test_the_projector_agrees_with_the_whole_numbers() -> None:
-    phantom = PhantomSource(PhantomDataConfig(name="phantom", n_cases=3, size=64))
+    phantom = PhantomSource(n_cases=3, size=64)
     ct = phantom.phantom(phantom.cases()[1])
     config = projection("parallel", "projection.views=[AP]", "projection.detector.grid=voxels",
                         "projection.attenuation.water_per_mm=0.001",
@@ -85,7 +84,7 @@ def test_the_projector_agrees_with_the_whole_numbers() -> None:
 
 def test_a_phantom_is_the_same_bytes_as_ever() -> None:
     """Measured studies rest on them: a change here needs a new GENERATOR_VERSION."""
-    source = PhantomSource(PhantomDataConfig(name="phantom", n_cases=3, size=64))
+    source = PhantomSource(n_cases=3, size=64)
     case = source.load(source.cases()[0])
     hashes = [hashlib.sha256(a.tobytes()).hexdigest()[:16] for a in (case.drr, case.mask)]
     assert hashes == ["4624c2fa23966ac1", "5a30ac62bd9c4165"]
