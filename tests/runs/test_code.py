@@ -69,7 +69,7 @@ def test_a_users_class_brings_what_it_imports_from_its_package_and_from_beside_i
 
 def test_a_package_from_an_index_is_known_by_its_version() -> None:
     record = code("monai.networks.nets.BasicUNet")
-    assert record["files"] == code()["files"]
+    assert all(name.startswith("attnseg/") for name in record["files"])
     assert record["packages"]["monai"]["version"]
 
 
