@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from attnseg.common.errors import ConfigError
 from attnseg.common.paths import conf_dir, conf_dirs
-from attnseg.config import Section, validate
+from attnseg.config import Section, TrainConfig, validate
 from attnseg.config.component import without_replaced
 from attnseg.config.environment import composed
 from attnseg.config.grammar import natural
@@ -76,6 +76,18 @@ def given_keys(overrides: Sequence[str]) -> list[str]:
 def compose_checked(config_name: str, overrides: Sequence[str], schema: type[SectionT]) -> SectionT:
     """Compose and validate against the schema: the only way a command gets its configuration."""
     return validate(compose(config_name, overrides, schema), schema, imports=True)
+
+
+def compose_training(overrides: Sequence[str] = ()) -> TrainConfig:
+    """The configuration of a training, as `attnseg train` would have it.
+
+    Args:
+        overrides: its words: `["data=phantom", "schedule.total_epochs=30"]`.
+
+    Raises:
+        ConfigError: lists every wrong key and value at once.
+    """
+    return compose_checked("train", overrides, TrainConfig)
 
 
 def relax(overrides: Sequence[str], schema: type[Section], *, sweep: bool = False) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from attnseg.config import AnalyzeConfig, DataConfig, EvaluateConfig, TrainConfi
 from attnseg.config.component import TARGET
 from attnseg.config.compose import compose
 from attnseg.config.environment import from_environment
+from attnseg.config.grammar import assignment
 from attnseg.config.trust import refuse_untrusted_source
 from attnseg.runs.code import changed_files, code_of, listed
 from attnseg.runs.content import write_content
@@ -67,6 +69,50 @@ class Job:
     def plain(self) -> bool:
         """Whether the model alone is measured, as training's validation does."""
         return self.passes.plain and len(self.members) == 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        metrics: as metrics.json has them: every metric (metrics_definitions.json says unit and
+            meaning), `n_cases`, and what was measured.
+        folder: with the tables of cases and lesions, and pictures.
+    """
+
+    metrics: dict[str, Any]
+    folder: Path
+
+
+def evaluate(
+    checkpoint: str | Path | Sequence[str | Path],
+    split: str = "val",
+    overrides: Sequence[str] = (),
+    *,
+    trust: Sequence[str] = (),
+) -> Evaluation:
+    """Measure a run, a checkpoint or an ensemble, as `attnseg evaluate` does.
+
+    Args:
+        checkpoint: as `attnseg.load` takes it.
+        split: all, train, val or test.
+        overrides: further words of the command: `["data=lidc_drr", "data.root=PATH", "tta=flip"]`.
+        trust: packages whose classes the checkpoint may name.
+
+    Raises:
+        ConfigError, CheckpointError, DataError: as the command.
+    """
+    spec = [str(one) for one in checkpoint] if isinstance(checkpoint, list | tuple) else None
+    words = [
+        assignment("checkpoint", spec or str(checkpoint)),
+        assignment("split", split),
+        assignment("trust", list(trust)),
+        *overrides,
+    ]
+    job = prepare("evaluate", words)
+    measure(job)
+    return Evaluation(json.loads((job.output_dir / "metrics.json").read_text()), job.output_dir)
 
 
 def prepare(command: str, arguments: Sequence[str]) -> Job:

@@ -101,7 +101,7 @@ def read_radiograph(path: Path, window: Window = "header") -> Radiograph:
         geometry = _geometry(path)
         picture = read_image(path)
         spacing = picture.spacing
-        return Radiograph(picture.pixels, "volume", spacing, _aspect(spacing), geometry)
+        return Radiograph(picture.pixels, "volume", spacing, aspect_of(spacing), geometry)
     picture = read_image(path)
     return Radiograph(picture.pixels, "picture", picture.spacing)
 
@@ -197,16 +197,17 @@ def _dicom_spacing(dataset: Any, path: Path) -> tuple[Spacing | None, float]:
         row, column = (float(value) for value in dataset.get(name))
         if not (math.isfinite(row) and math.isfinite(column) and row > 0 and column > 0):
             raise DataError(f"{path}: {name} is {row:g} x {column:g} mm; it must be above 0")
-        return (row, column), _aspect((row, column))
+        return (row, column), aspect_of((row, column))
     if dataset.get("PixelAspectRatio"):
         height, width = (int(value) for value in dataset.PixelAspectRatio)
         if height <= 0 or width <= 0:
             raise DataError(f"{path}: PixelAspectRatio is {height}:{width}; it must be above 0")
-        return None, _aspect((height, width))
+        return None, aspect_of((height, width))
     return None, 1.0
 
 
-def _aspect(spacing: Spacing | None) -> float:
+def aspect_of(spacing: Spacing | None) -> float:
+    """Height of a pixel by its width; 1.0 where they are about equal, or nothing is known."""
     if spacing is None or abs(spacing[0] / spacing[1] - 1) < _SQUARE:
         return 1.0
     return spacing[0] / spacing[1]

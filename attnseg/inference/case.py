@@ -79,15 +79,26 @@ def open_case(item: Item, settings: Settings, key: str) -> OpenCase:
     """
     if item.problem is not None:
         raise DataError(item.problem)
-    config = settings.config
     xray = read_radiograph(item.image, settings.window)
-    drr = xray.pixels
-    if item.drr is not None:
-        other = read_radiograph(item.drr, settings.window)
+    drr = None if item.drr is None else read_radiograph(item.drr, settings.window)
+    return prepared_case(item, xray, drr, settings, key)
+
+
+def prepared_case(
+    item: Item, xray: Radiograph, drr: Radiograph | None, settings: Settings, key: str = ""
+) -> OpenCase:
+    """Prepare an X-ray and its DRR, wherever they come from; without one the X-ray serves both.
+
+    Raises:
+        DataError: they do not fit together.
+    """
+    config = settings.config
+    other = xray.pixels
+    if drr is not None:
         shape = (xray.pixels.shape[0], xray.pixels.shape[1])
-        drr = on_grid(
-            other.pixels,
-            other.spacing,
+        other = on_grid(
+            drr.pixels,
+            drr.spacing,
             shape,
             xray.spacing,
             name=str(item.drr),
@@ -96,7 +107,7 @@ def open_case(item: Item, settings: Settings, key: str) -> OpenCase:
     aspect = xray.aspect if config.square_pixels else 1.0
     prepared = prepare(
         xray.pixels,
-        drr,
+        other,
         settings.size,
         aspect=aspect,
         tiles=config.tiles,
@@ -106,8 +117,19 @@ def open_case(item: Item, settings: Settings, key: str) -> OpenCase:
 
 
 @dataclass(frozen=True)
-class Found:
-    """Everything the model said of a case, on the image's own grid, (H, W) each."""
+class Prediction:
+    """Everything the model said of a case, on the X-ray's own grid, (H, W) each.
+
+    Attributes:
+        probability: of a lesion, in [0, 1]; the mean where there are several passes.
+        attention: in [0, 1]; None where the model has none.
+        std: standard deviation of the probability over the passes (test-time augmentation, MC
+            dropout, the members of an ensemble); None of a single pass.
+        entropy: of the probability, in bits; None of a single pass.
+        mask: 0/1; 1 where the probability is above the threshold.
+        lesions: its components, the highest score first; px and mm from the centre of the top
+            left pixel, down and to the right.
+    """
 
     probability: npt.NDArray[np.float32]
     attention: npt.NDArray[np.float32] | None
@@ -117,7 +139,7 @@ class Found:
     lesions: list[Lesion]
 
 
-def interpret(case: OpenCase, maps: npt.NDArray[np.float32], settings: Settings) -> Found:
+def interpret(case: OpenCase, maps: npt.NDArray[np.float32], settings: Settings) -> Prediction:
     """Mask and lesions from a case's maps (n, H, W), in the order of `batches.MAPS`."""
     attention = maps[1] if settings.has_attention else None
     std, entropy = (maps[2], maps[3]) if len(maps) > 2 else (None, None)
@@ -130,10 +152,12 @@ def interpret(case: OpenCase, maps: npt.NDArray[np.float32], settings: Settings)
         spacing=case.radiograph.spacing,
         min_px=settings.config.min_lesion_px,
     )
-    return Found(maps[0], attention, std, entropy, mask, lesions)
+    return Prediction(maps[0], attention, std, entropy, mask, lesions)
 
 
-def write_case(case: OpenCase, found: Found, settings: Settings, place: Path) -> dict[str, Any]:
+def write_case(
+    case: OpenCase, found: Prediction, settings: Settings, place: Path
+) -> dict[str, Any]:
     """Write a case's folder, whole or not at all; returns its record (result.json)."""
     wanted = set(settings.config.save)
     with files.case_folder(place) as folder:
@@ -157,7 +181,9 @@ def write_case(case: OpenCase, found: Found, settings: Settings, place: Path) ->
     return record
 
 
-def _record(case: OpenCase, found: Found, settings: Settings, notes: list[str]) -> dict[str, Any]:
+def _record(
+    case: OpenCase, found: Prediction, settings: Settings, notes: list[str]
+) -> dict[str, Any]:
     config, radiograph = settings.config, case.radiograph
     height, width = radiograph.pixels.shape
     lesions = [lesion.record() for lesion in found.lesions]
@@ -189,7 +215,7 @@ def _record(case: OpenCase, found: Found, settings: Settings, notes: list[str]) 
     return record
 
 
-def _words(case: OpenCase, found: Found, settings: Settings) -> str:
+def _words(case: OpenCase, found: Prediction, settings: Settings) -> str:
     """What every output says of itself; nothing of the patient."""
     count = len(found.lesions)
     return (
@@ -198,7 +224,7 @@ def _words(case: OpenCase, found: Found, settings: Settings) -> str:
     )
 
 
-def _write_volumes(case: OpenCase, found: Found, folder: Path, words: str) -> None:
+def _write_volumes(case: OpenCase, found: Prediction, folder: Path, words: str) -> None:
     radiograph = case.radiograph
     maps: dict[str, npt.NDArray[Any] | None] = {
         "probability": found.probability,
@@ -214,7 +240,7 @@ def _write_volumes(case: OpenCase, found: Found, folder: Path, words: str) -> No
             files.write_volume(place, values, radiograph.spacing, radiograph.geometry, note)
 
 
-def _write_pngs(found: Found, folder: Path, words: str) -> None:
+def _write_pngs(found: Prediction, folder: Path, words: str) -> None:
     said = {"Description": words}
     files.write_png(folder / "mask.png", found.mask * np.uint8(255), said)
     scaled = {
@@ -229,7 +255,7 @@ def _write_pngs(found: Found, folder: Path, words: str) -> None:
             files.write_png(folder / f"{name}.png", files.sixteen_bits(values), more)
 
 
-def _scene(case: OpenCase, found: Found, settings: Settings, side: int, least: int = 1) -> Any:
+def _scene(case: OpenCase, found: Prediction, settings: Settings, side: int, least: int = 1) -> Any:
     from attnseg.inference.pictures import make_scene
 
     return make_scene(
@@ -247,7 +273,7 @@ def _scene(case: OpenCase, found: Found, settings: Settings, side: int, least: i
 
 
 def _picture(
-    case: OpenCase, found: Found, settings: Settings, side: int, words: str
+    case: OpenCase, found: Prediction, settings: Settings, side: int, words: str
 ) -> npt.NDArray[np.uint8]:
     from attnseg.inference.pictures import draw_scene
 
@@ -255,7 +281,7 @@ def _picture(
 
 
 def _write_dicom(
-    case: OpenCase, found: Found, settings: Settings, folder: Path, words: str
+    case: OpenCase, found: Prediction, settings: Settings, folder: Path, words: str
 ) -> list[str]:
     """The DICOM objects; a source whose header does not allow one has none, and a note says so."""
     from attnseg.inference.dicom_objects import Derived, write_capture, write_segmentation

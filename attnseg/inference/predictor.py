@@ -212,9 +212,16 @@ def dropout_on(model: nn.Module, seed: int) -> Iterator[None]:
 
 
 def predictor_of(
-    members: Sequence[LoadedCheckpoint], options: PassOptions | None = None
+    members: Sequence[LoadedCheckpoint],
+    options: PassOptions | None = None,
+    models: Sequence[SegmentationModel] | None = None,
 ) -> Predictor:
     """The models that the checkpoints name, with their weights.
+
+    Args:
+        members: one checkpoint, or those of an ensemble.
+        options: which passes.
+        models: theirs, where they are built already.
 
     Raises:
         CheckpointError: weights of another model than the checkpoint's configuration names.
@@ -227,7 +234,7 @@ def predictor_of(
                 f"tta=flip_scale: {network.get('_target_')} takes images of one size only; "
                 "use tta=flip"
             )
-    models = [trained_model(member) for member in members]
+    models = models or [trained_model(member) for member in members]
     return Predictor(models, options, [member.config.data.size for member in members])
 
 

@@ -161,7 +161,7 @@ def _finish(
     progress: Callable[[int], object],
 ) -> None:
     """Predict and write the cases that wait, and let them go."""
-    for case, canvas in zip(waiting, _canvases(waiting, runner), strict=True):
+    for case, canvas in zip(waiting, canvases(waiting, runner), strict=True):
         try:
             found = interpret(case, canvas.maps(), settings)
             write_case(case, found, settings, cases / case.item.name)
@@ -172,7 +172,7 @@ def _finish(
     waiting.clear()
 
 
-def _canvases(waiting: Sequence[OpenCase], runner: BatchRunner) -> Iterator[Canvas]:
+def canvases(waiting: Sequence[OpenCase], runner: BatchRunner) -> Iterator[Canvas]:
     """The maps of each case in turn; windows of several cases share a batch."""
     queue = [(case, index, key) for case in waiting for index, key in enumerate(case.keys)]
     canvas: Canvas | None = None

@@ -6,6 +6,7 @@ import shutil
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
+from pytorch_lightning.loggers import Logger
 
 from attnseg.build import build_schedule
 from attnseg.common.console import tell
@@ -75,8 +77,14 @@ _AGAINST_DIVERGENCE = (
 )
 
 
-def fit(config: TrainConfig) -> int:
+def fit(
+    config: TrainConfig, callbacks: Sequence[pl.Callback] = (), loggers: Sequence[Logger] = ()
+) -> int:
     """Train, from the start or from where this run stopped.
+
+    Args:
+        config: of the run.
+        callbacks, loggers: Lightning's, beside those that the configuration names.
 
     Returns:
         0 finished, 1 failed, 2 the user's mistake, 75 interrupted and resumable.
@@ -88,7 +96,7 @@ def fit(config: TrainConfig) -> int:
     stop = StopRequest()
     with stop.listening(), own_threads():
         try:
-            return _train(config, folder, stop)
+            return _train(config, folder, stop, callbacks, loggers)
         except Interrupted as request:  # before the run began: there is nothing to note or save
             tell(f"{request}; the same command begins or goes on: {folder.path}")
             return INTERRUPTED
@@ -99,7 +107,13 @@ def fit(config: TrainConfig) -> int:
             leave_group()
 
 
-def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
+def _train(
+    config: TrainConfig,
+    folder: RunFolder,
+    stop: StopRequest,
+    callbacks: Sequence[pl.Callback],
+    loggers: Sequence[Logger],
+) -> int:
     """Everything before Lightning's part, and that."""
     data = AttnSegDataModule(config)
     _refuse_changing(config, data)
@@ -128,7 +142,7 @@ def _train(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> int:
         _tell_changes(f"note: the fork goes on on other data than {parent.path} did", parent.data)
     _quieten()
     note(use_threads(config, then))
-    trainer = build_trainer(config, folder, stop)
+    trainer = build_trainer(config, folder, stop, callbacks, loggers)
     if point:
         refuse_other_processes(config, point, trainer.world_size)
     machine = machine_of(trainer)

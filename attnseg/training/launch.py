@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnseg.common.credentials import concealed
 from attnseg.common.errors import FAILED, USER_MISTAKE, ConfigError, FolderLostError, UserError
@@ -21,11 +23,17 @@ from attnseg.training.preflight import (
     refuse_unusable_precision,
 )
 
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+    from pytorch_lightning.loggers import Logger
+
 WORKER = "attnseg.training.launch"
 """The module that every process of a group runs."""
 
 
-def launch(config: TrainConfig) -> int:
+def launch(
+    config: TrainConfig, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()
+) -> int:
     """Run a training to its end.
 
     Several processes are started by torchrun from the frozen, resolved configuration, so that
@@ -33,6 +41,10 @@ def launch(config: TrainConfig) -> int:
     Hydra multirun with it). When one of them falls (it was killed, or gave the others no
     answer for `run.timeout_s`), all start again from the last checkpoint, at most
     `run.max_restarts` times.
+
+    Args:
+        config: of the run.
+        callbacks, loggers: Lightning's, beside those that the configuration names.
 
     Returns:
         0 finished, 1 failed, 2 the user's mistake, 75 interrupted and resumable.
@@ -44,8 +56,14 @@ def launch(config: TrainConfig) -> int:
         refuse_compiling_without_compiler(config)
     config = identified(config)
     if group() is not None:
-        return _fit(config)
+        return _fit(config, callbacks, loggers)
     count = processes_wanted(config)
+    if count > 1 and (callbacks or loggers):
+        raise ConfigError(
+            f"trainer.devices={config.trainer.devices}: its processes are made of the "
+            "configuration alone, and callbacks and loggers are objects of this one: train on one "
+            "process, or start the script itself by torchrun"
+        )
     if config.trainer.num_nodes > 1:
         raise ConfigError(
             f"trainer.num_nodes={config.trainer.num_nodes}: start it on every node, by srun or by "
@@ -54,7 +72,7 @@ def launch(config: TrainConfig) -> int:
         )
     if count == 1:
         _note_idle_tasks()
-        return _fit(config)
+        return _fit(config, callbacks, loggers)
     folder = folder_of(config)
     make_folder(folder.path, "run.dir" if config.run.dir else "run.root")
     for attempt in range(config.run.max_restarts + 1):
@@ -137,10 +155,12 @@ def worker(frozen: Path, digest: str, *trust: str) -> int:
         return FAILED
 
 
-def _fit(config: TrainConfig) -> int:
+def _fit(
+    config: TrainConfig, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()
+) -> int:
     from attnseg.training.fit import fit
 
-    return fit(config)
+    return fit(config, callbacks, loggers)
 
 
 if __name__ == "__main__":

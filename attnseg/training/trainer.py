@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.precision import HalfPrecision
 from pytorch_lightning.strategies import DDPStrategy
 from torch.distributed.constants import default_pg_timeout
@@ -37,8 +39,20 @@ _NOT_LIGHTNINGS = {
 }  # keys of `trainer` that are used elsewhere, or given by another name
 
 
-def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> pl.Trainer:
+def build_trainer(
+    config: TrainConfig,
+    folder: RunFolder,
+    stop: StopRequest,
+    callbacks: Sequence[pl.Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> pl.Trainer:
     """The Trainer of a run, which a request can stop.
+
+    Args:
+        config: of the run.
+        folder: its.
+        stop: the request.
+        callbacks, loggers: beside those that the configuration names.
 
     Raises:
         ConfigError: Lightning refuses a value (an accelerator that is not there, say).
@@ -46,8 +60,8 @@ def build_trainer(config: TrainConfig, folder: RunFolder, stop: StopRequest) -> 
     try:
         return pl.Trainer(
             **trainer_arguments(config),
-            callbacks=build_callbacks(config, folder, stop),
-            logger=build_loggers(config, folder) or False,
+            callbacks=build_callbacks(config, folder, stop, callbacks),
+            logger=[*build_loggers(config, folder), *loggers] or False,
             default_root_dir=folder.path,
             enable_model_summary=False,
         )

@@ -18,6 +18,7 @@ from attnseg.runs.archive import KEY
 from attnseg.runs.checkpoints import load_checkpoints, read_checkpoint, save_checkpoint
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import recorded_ids
+from attnseg.training import own_trainer
 from attnseg.training.fit import fit
 from attnseg.training.module import AttnSegModule
 from attnseg.training.trainer import trainer_arguments
@@ -110,7 +111,6 @@ def test_its_own_checkpoints_hold_what_commands_need_and_can_be_gone_on_from(
         ("num_sanity_val_steps", 2, "0"),
         ("use_distributed_sampler", True, "False"),
         ("deterministic", False, "True"),
-        ("devices", 2, "1"),
         ("check_val_every_n_epoch", 2, "1"),
     ],
 )
@@ -121,6 +121,13 @@ def test_a_trainer_that_contradicts_the_configuration_is_refused(
     with pytest.raises(ConfigError) as error:
         plain(config, **{argument: value})
     assert f"- {argument}={value}: trainer_arguments(config) says {said}" in str(error.value)
+
+
+def test_another_number_of_processes_is_refused(tmp_path: Path) -> None:
+    config = configure(tmp_path / "run")
+    trainer = pl.Trainer(**{**trainer_arguments(config), **QUIET, "devices": 2})
+    with pytest.raises(ConfigError, match=r"devices=2: trainer_arguments\(config\) says 1"):
+        own_trainer.configured(AttnSegModule(config), trainer)
 
 
 def test_what_would_be_another_experiment_is_refused(tmp_path: Path, finished: RunFolder) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
@@ -23,7 +25,10 @@ from attnseg.training.callbacks.tracking import Tracking
 
 
 def build_callbacks(
-    config: TrainConfig, folder: RunFolder | None = None, stop: StopRequest | None = None
+    config: TrainConfig,
+    folder: RunFolder | None = None,
+    stop: StopRequest | None = None,
+    given: Sequence[Callback] = (),
 ) -> list[Callback]:
     """The callbacks of a run, in the order in which their hooks must run.
 
@@ -35,6 +40,7 @@ def build_callbacks(
         folder: the run's. Without one, as under a Trainer of one's own, what is written there is
             left to that Trainer: checkpoints, pictures, the ledger's file; so is the progress bar.
         stop: what can stop the run; None: Lightning's own handling of signals.
+        given: further ones, which come after ours and before what saves.
     """
     settings = config.callbacks
     callbacks: list[Callback] = []
@@ -61,6 +67,7 @@ def build_callbacks(
         callbacks.append(Pruning(sweep))
     if config.trainer.progress_bar:
         callbacks.append(progress_bar())
+    callbacks += given
     if stop is not None:
         callbacks.append(Interruption(stop))
     return [*callbacks, Checkpointing(settings.checkpoint, folder)]
