@@ -102,6 +102,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         ),
         "curve": Kind("attnseg.schedules.curves", None, ("t",), name_key="curve"),
         "data": Kind("attnseg.data.sources", None, ("size",)),
+        "transform": Kind("attnseg.data.transforms", None, ("sample", "generator")),
         "segmentation_loss": Kind(
             "attnseg.losses.segmentation", "torch.nn.Module", default="terms", name_key=None
         ),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from attnseg.cli import main
-from attnseg.common.errors import CheckpointError
+from attnseg.common.errors import CheckpointError, ConfigError
 from attnseg.config import DataConfig, TrainConfig
 from attnseg.config.component import registry
 from attnseg.config.compose import compose_checked
@@ -25,9 +25,11 @@ from attnseg.runs.identity import run_ids
 from tests.conftest import TINY
 
 PARTS = '''
+import random
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from attnseg.data.sources.base import Source
 from attnseg.imaging.case import Case, CaseContent, CaseImages
@@ -94,10 +96,64 @@ class Made(Source):
         return 1 / 0
 
 
+class Noise:
+    def __init__(self, sigma: float = 0.1):
+        self.sigma = sigma
+
+    def __call__(self, sample, generator):
+        grain = torch.randn(sample["xray"].shape, generator=generator)
+        return {**sample, "xray": sample["xray"] + self.sigma * grain}
+
+
+def shifted(sample, generator, by: float = 1.0):
+    return {**sample, "drr": sample["drr"] + by * torch.rand((), generator=generator)}
+
+
+def halves(sample):
+    return {**sample, "mask": sample["mask"] / 2}
+
+
+def cuts(sample, generator):
+    return {**sample, "xray": sample["xray"][:, 1:]}
+
+
+def loses(sample, generator):
+    return {"xray": sample["xray"]}
+
+
+def breaks(sample, generator):
+    return sample["nothing"]
+
+
+def numpys(sample, generator):
+    return {**sample, "xray": sample["xray"] * float(np.random.rand())}
+
+
+def pythons(sample, generator):
+    return {**sample, "xray": sample["xray"] * random.random()}
+
+
+def torches(sample, generator):
+    return {**sample, "xray": sample["xray"] + torch.randn(1)}
+
+
+class OwnState:
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def __call__(self, sample, generator):
+        return {**sample, "xray": sample["xray"] + float(self.rng.random())}
+
+
 class Versioned(Made):
     def content(self, case):
         return CaseContent(parameters=1)
 '''
+MONAI = "{_target_: monai.transforms.RandGaussianNoised, keys: [xray], prob: 0.7}"
+TRANSFORMS = (
+    "data.augment.transforms=[{_target_: mylab.parts.Noise, sigma: 0.2},"
+    f"{{_target_: mylab.parts.shifted}},{MONAI}]"
+)
 SOURCE = "data._target_=mylab.parts.Files"
 SHARED = tuple(word for word in TINY if not word.startswith("data.n_cases"))
 
@@ -138,10 +194,12 @@ def states(*folders: str) -> list[dict[str, torch.Tensor]]:
 def test_a_source_trains_resumes_and_is_measured(
     mylab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*SHARED, SOURCE, "data.root=set", "data.gain=2"]
+    words = [*SHARED, SOURCE, "data.root=set", "data.gain=2", TRANSFORMS]
+    words += ["callbacks.overlays.every_n_epochs=0", "logger=none"]
     assert main(["train", *words, "run.dir=whole"]) == 0
-    assert main(["train", *words, "run.dir=half", "trainer.max_epochs=1"]) == 0
-    assert main(["train", *words, "run.dir=half"]) == 0
+    workers = [*words, "data.num_workers=2"]
+    assert main(["train", *workers, "run.dir=half", "trainer.max_epochs=1"]) == 0
+    assert main(["train", *workers, "run.dir=half"]) == 0
     one, other = states("whole", "half")
     assert all(torch.equal(value, other[name]) for name, value in one.items())
     config = Path("whole/config.yaml").read_text()
@@ -153,7 +211,6 @@ def test_a_source_trains_resumes_and_is_measured(
     assert main(["evaluate", "checkpoint=whole", "split=val", "trust=[mylab]"]) == 0
     keyboard = [SOURCE, "data.root=set", "split=all"]
     assert main(["evaluate", "checkpoint=whole", *keyboard, "output_dir=all"]) == 0
-    assert main(["compare", "whole", "half", "trust=[mylab]", "n_resamples=100", "n_cases=0"]) == 0
 
 
 def test_what_is_shared_is_laid_over_every_source(mylab: Path) -> None:
@@ -254,3 +311,56 @@ def test_ids_are_those_of_before_sources_owned_their_options(name: str) -> None:
     config = compose_checked("train", [f"data={name}", *root], TrainConfig)
     ids = run_ids(config.model_copy(update={"data_digest": "d" * 32}))
     assert {version: ids[version] for version in ("1", "2")} == IDS[name]
+
+
+def sample_of(*words: str, number: int = 1, epoch: int = 0) -> dict[str, torch.Tensor]:
+    module = AttnSegDataModule(composed(SOURCE, "data.root=set", *words), progress=False)
+    return module.train_dataloader().dataset[(epoch, number)]
+
+
+def test_transforms_come_after_ours_and_depend_on_the_sample_alone(mylab: Path) -> None:
+    plain, one = sample_of(), sample_of(TRANSFORMS)
+    np.random.seed(5)  # noqa: NPY002 - it must not matter
+    torch.manual_seed(5)
+    again, other = sample_of(TRANSFORMS), sample_of(TRANSFORMS, number=2)
+    for key in ("xray", "drr"):
+        assert torch.equal(one[key], again[key]) and type(one[key]) is torch.Tensor
+        assert not torch.equal(one[key], plain[key]) and not torch.equal(one[key], other[key])
+    assert torch.equal(one["mask"], plain["mask"])
+    assert torch.equal(sample_of(TRANSFORMS, "data.augment.enabled=false")["drr"],
+                       sample_of("data.augment.enabled=false")["drr"])  # fmt: skip
+
+
+def test_a_run_without_transforms_is_the_run_that_it_was(mylab: Path) -> None:
+    assert run_ids(composed()) == run_ids(composed("data.augment.transforms=[]"))
+    assert run_ids(composed()) != run_ids(composed(f"data.augment.transforms=[{MONAI}]"))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("halves", "the mask has values beside 0 and 1 after it; resample it by its nearest"),
+        ("cuts", "xray was 1 x 64 x 64 float32, and is 1 x 63 x 64 float32"),
+        ("loses", "the sample must keep its keys; not the same: case_id"),
+        ("breaks", r"mylab.parts.breaks fails: KeyError: 'nothing' at .*parts.py:\d+"),
+    ],
+)
+def test_what_is_no_sample_is_told(mylab: Path, name: str, reason: str) -> None:
+    own = f"data.augment.transforms=[{{_target_: mylab.parts.{name}}}]"
+    with pytest.raises(ConfigError, match=reason):
+        [sample_of(own, number=number) for number in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("{_target_: mylab.parts.Noise, sgma: 1}", "mean 'data.augment.transforms.0.sigma'?"),
+        ("{_target_: monai.transforms.RandFlipd, keys: [xray], prb: 1}", "prb: no such key"),
+        ("{_target_: mylab.parts.Noise}] data.augment.on_device=true", "set on_device=false"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_transforms_are_told(mylab: Path, word: str, reason: str) -> None:
+    word, _, more = word.partition("] ")
+    with pytest.raises(ConfigError) as error:
+        composed(f"data.augment.transforms=[{word}]", *([more] if more else []))
+    assert reason in str(error.value)

@@ -55,6 +55,17 @@ class AugmentConfig(Section):
     contrast: NonNegative = 0.2
     noise: NonNegative = 0.05  # standard deviations of the image
     blur_px: NonNegative = 1.0
+    # After these, on each sample; see attnseg.data.foreign_transforms.
+    transforms: list[Annotated[SerializeAsAny[Component], slot("transform")]] = []
+
+    @model_validator(mode="after")
+    def _transforms_are_the_loader_s(self) -> AugmentConfig:
+        if self.transforms and self.on_device:
+            raise ValueError(
+                "on_device=true: transforms are called by the loader, a sample at a time, and "
+                "would come before what the device does; set on_device=false"
+            )
+        return self
 
 
 class SyntheticConfig(Section):

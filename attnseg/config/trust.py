@@ -109,7 +109,7 @@ def refuse_untrusted_source(data: Mapping[str, Any], trust: Sequence[str], place
     found = trusted_class(data["_target_"], object, trust, f"{place}: its data")
     if not all(hasattr(found, name) for name in ("load", "content", "problems")):
         raise CheckpointError(f"{place}: refused, its data: {data['_target_']} is no source")
-    options = [value for key, value in data.items() if key != "_target_"]
+    options = [value for key, value in data.items() if key not in ("_target_", "augment")]
     extra = {key: 0 for key in data if key != "_target_"}
     if (key := _reserved([extra, *options])) is not None:
         raise CheckpointError(f"{place}: refused, its data has '{key}' among the options")

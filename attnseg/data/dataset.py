@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from attnseg.common.seeding import derive_seed
 from attnseg.config import AugmentConfig, PatchConfig, SyntheticConfig
 from attnseg.data.cache import DecodedCache
+from attnseg.data.foreign_transforms import ForeignTransforms
 from attnseg.data.on_device import PLAN, Plan
 from attnseg.data.record import Decoded
 from attnseg.data.sampling import SampleKey, nodule_generator, patch_corner, sample_generator
@@ -95,6 +96,8 @@ class TrainDataset(CaseDataset):
         self._augment = augment
         self._seed = seed
         self._synthetic = synthetic or SyntheticConfig()
+        own = augment.transforms if augment.enabled else ()
+        self.transforms = ForeignTransforms(own, seed)
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
         epoch, sample = (0, key) if isinstance(key, int) else key
@@ -126,7 +129,7 @@ class TrainDataset(CaseDataset):
         if augmentation.geometry.flip:
             top, left, height, width = made["content"].tolist()
             made["content"] = torch.tensor((top, window.width - left - width, height, width))
-        return made
+        return self.transforms(made, epoch, sample)
 
     @cached_property
     def _prior(self) -> LocationPrior:

@@ -52,6 +52,7 @@ _FREE: dict[str, tuple[str, ...] | None] = {
 # key, which ids leave out then, so that a newer attnseg finds and resumes the runs of an older one.
 _CAME_LATER: dict[str, Any] = {
     "data.augment.on_device": False,
+    "data.augment.transforms": [],
     "data.split.train_fraction": 1.0,
     "data.synthetic.axis_ratio": [0.7, 1.0],
     "data.synthetic.blur_px": None,
