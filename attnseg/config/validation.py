@@ -106,6 +106,22 @@ def _lines(
         yield from _lines(item, cause.config, cause.schema, at)
 
 
+_ONE_CLASS = (
+    "one class is segmented, lesion or not; several are not supported (train a run for each, on "
+    "its own masks)"
+)
+_ONE_CHANNEL = "an X-ray and a DRR go in, one grey channel each; more channels are not supported"
+_SQUARE = (
+    "one number is needed, the side of a square in px; rectangular training sizes are not "
+    "supported (images of any shape are scaled to fit and padded, and predict takes any)"
+)
+_BEYOND = {
+    **dict.fromkeys(("out_channels", "n_classes", "num_classes", "classes"), _ONE_CLASS),
+    **dict.fromkeys(("in_channels", "n_channels", "num_channels"), _ONE_CHANNEL),
+}
+"""Keys of what other frameworks have, and why this one has not."""
+
+
 def _explain(
     error: dict[str, Any],
     config: Mapping[str, Any],
@@ -124,6 +140,8 @@ def _explain(
     path = _user_path(error["loc"], config, missing=kind == "missing")
     dotted = ".".join([*above, *path])
     if kind == "extra_forbidden":
+        if path[-1] in _BEYOND:
+            return f"{dotted}: {_BEYOND[path[-1]]}"
         known = _known_keys(path[:-1], schema)
         close = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"; did you mean '{'.'.join([*above, *path[:-1], close[0]])}'?" if close else ""
@@ -133,6 +151,8 @@ def _explain(
         return f"{dotted}: no such key{hint}"
     if kind == "missing":
         return f"{dotted}: needed, and not set"
+    if dotted in ("data.size", "data.patch.size") and isinstance(error.get("input"), list):
+        return f"{dotted}: {_SQUARE}"
     message = str(error["msg"]).removeprefix("Value error, ")
     if isinstance(error.get("input"), (str, int, float, bool)) or error.get("input") is None:
         message += f" (got {error.get('input')!r})"

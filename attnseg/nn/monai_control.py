@@ -93,7 +93,8 @@ class MonaiControl(SegmentationModel):
             shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ConfigError(
                 f"model.network: {target} turns {tuple(image.shape)} into {shape}, but mask "
-                "logits of one channel and the same size are needed (out_channels=1)"
+                "logits of one channel and the same size are needed (out_channels=1: one class, "
+                "lesion or not)"
             )
 
     def _channels(self) -> int:

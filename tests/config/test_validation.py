@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from attnseg.common.errors import ConfigError
 from attnseg.config import ScheduleConfig, SplitConfig, TrainConfig, validate
+from attnseg.config.compose import compose_checked
 
 
 @pytest.fixture
@@ -30,6 +32,23 @@ def test_every_mistake_is_listed_at_once_with_a_suggestion(plain: dict[str, Any]
     assert "data.batch_size" in message
     assert "'many'" in message
     assert "schedule.phases.joint.epoch: no such key; did you mean" in message
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("data.size=[512,256]", "one number is needed, the side of a square in px; rectangular"),
+        ("data.patch.size=[64,32]", "one number is needed, the side of a square in px"),
+        ("model.out_channels=3", "one class is segmented, lesion or not; several are not"),
+        ("data.n_classes=2", "one class is segmented"),
+        ("model.in_channels=3", "one grey channel each; more channels are not supported"),
+        ("model.encoder.in_channels=3", "one grey channel each"),
+    ],
+)
+def test_what_is_not_ours_is_refused_with_the_reason(word: str, reason: str) -> None:
+    key = word.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"{re.escape(key)}: .*{reason}"):
+        compose_checked("train", [word], TrainConfig)
 
 
 def test_wrong_loss_weights_are_told_with_their_path(plain: dict[str, Any]) -> None:
