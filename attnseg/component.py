@@ -137,6 +137,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             default="adamw",
             name_key=None,
         ),
+        "callback": Kind("attnseg.training.callbacks", "pytorch_lightning.Callback"),
+        "logger": Kind("attnseg.training.loggers", "pytorch_lightning.loggers.Logger"),
         "lr_schedule": Kind(
             "attnseg.schedules.rates",
             None,

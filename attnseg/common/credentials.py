@@ -19,6 +19,7 @@ _PAIR = re.compile(
     rf"(?<![\w.-])({_NAMED}|(?<=[?&;])(?:pass|pwd|sig|key|auth))=('[^']*'|\"[^\"]*\"|[^\s&;,'\")\]}}]+)",
     re.IGNORECASE,
 )
+_KEY = re.compile(_NAMED, re.IGNORECASE)
 _VARIABLE = re.compile(
     r"(^|_)(API_?KEY|ACCESS_KEY|SECRET|SECRET_KEY|PRIVATE_KEY|TOKEN|PASSWORD|PASSWD|PASSPHRASE)$"
 )
@@ -56,10 +57,20 @@ def _concealed(value: Any, secrets: list[str]) -> Any:
             value = value.replace(secret, HIDDEN)
         return value
     if isinstance(value, Mapping):
-        return {_concealed(k, secrets): _concealed(v, secrets) for k, v in value.items()}
+        return {
+            _concealed(k, secrets): HIDDEN if is_secret(k, v) else _concealed(v, secrets)
+            for k, v in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_concealed(each, secrets) for each in value]
     return value
+
+
+def is_secret(key: object, value: object) -> bool:
+    """Whether a key is called like a secret (`api_key`, `password`) and holds one."""
+    named = isinstance(key, str) and _KEY.fullmatch(key) is not None
+    text = isinstance(value, str) and value not in ("", HIDDEN) and not _LOOKED_UP.fullmatch(value)
+    return named and text
 
 
 def _secrets() -> list[str]:

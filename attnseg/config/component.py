@@ -21,6 +21,7 @@ from pydantic import (
     model_serializer,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticKnownError
 
 from attnseg.component import KINDS
 from attnseg.config.base import Section
@@ -167,6 +168,20 @@ def kind_of(field: FieldInfo) -> str | None:
         if isinstance(check, partial) and check.func is component:
             return str(check.args[0])
     return None
+
+
+def by_target(kind: str) -> PlainValidator:
+    """Makes any key of a Section hold a component of that kind, by `_target_` alone.
+
+    Without one it is a mistyped key, and told as such.
+    """
+    return PlainValidator(partial(_by_target, kind))
+
+
+def _by_target(kind: str, given: Any) -> Component:
+    if not isinstance(given, Component) and not (isinstance(given, Mapping) and TARGET in given):
+        raise PydanticKnownError("extra_forbidden")
+    return component(kind, given)
 
 
 def component(kind: str, given: Any) -> Component:
@@ -378,7 +393,7 @@ def without_replaced(plain: Config, given: Sequence[str]) -> Config:
             if name.startswith(f"{'.'.join(path)}.")
         }
         if kind:
-            kept |= _keys_beside(kind)
+            kept |= set(keys_beside(kind)[1])
         if last != TARGET:
             signature = _signature_at(kind, node)
             kept |= set(signature.options if signature else node)
@@ -397,10 +412,11 @@ def _at(plain: Any, path: Sequence[str]) -> Any:
     return plain
 
 
-def _keys_beside(kind: str) -> set[str]:
+def keys_beside(kind: str) -> tuple[type[Component], list[str]]:
     """What a kind's components of any class have, and keep when the class is replaced."""
     where, schema = _BESIDE.get(kind, (None, Component))
-    return {n for n, field in schema.model_fields.items() if not (where or field.is_required())}
+    fields = schema.model_fields.items()
+    return schema, [name for name, field in fields if not (where or field.is_required())]
 
 
 def _kind_at(plain: Mapping[str, Any], path: Sequence[str]) -> str | None:
@@ -409,7 +425,7 @@ def _kind_at(plain: Mapping[str, Any], path: Sequence[str]) -> str | None:
     for depth, key in enumerate(path[1:], 1):
         signature = _signature_at(kind, _at(plain, path[:depth]))
         option = signature.options.get(key) if signature else None
-        by_name = key if kind and key in _keys_beside(kind) & KINDS.keys() else None
+        by_name = key if kind and key in KINDS and key in keys_beside(kind)[1] else None
         kind = option.slot if option else by_name
     return kind
 

@@ -23,7 +23,7 @@ from pydantic_core import PydanticUndefined
 
 from attnseg.component import KINDS
 from attnseg.config.base import Section
-from attnseg.config.component import registry
+from attnseg.config.component import keys_beside, registry
 from attnseg.config.signatures import REQUIRED, UNTOLD, read_signature
 
 
@@ -86,9 +86,15 @@ def _components(kind: str, place: tuple[str, ...], rest: list[str]) -> Iterator[
     for name, target in registry(kind).items():
         signature = read_signature(target, KINDS[kind].provided)
         assert signature is not None, target
-        at = (f"{'.'.join(place)}={name}",) if KINDS[kind].name_key else (".".join(place),)
+        key = KINDS[kind].name_key
+        own = {None: "", "name": f"={name}"}.get(key, f".{key}={name}")
         if not rest:
-            yield Key(at[0], kind.replace("_", " "), "", " ".join(signature.doc.split()))
+            yield Key(
+                f"{'.'.join(place)}{own}",
+                kind.replace("_", " "),
+                "",
+                " ".join(signature.doc.split()),
+            )
         for option_name, option in signature.options.items():
             if rest and option_name != rest[0]:
                 continue
@@ -100,6 +106,10 @@ def _components(kind: str, place: tuple[str, ...], rest: list[str]) -> Iterator[
             told = option.default not in (REQUIRED, UNTOLD)
             default = _written(option.default) if told else ""
             yield Key(where, words_for(option.annotation), default, option.doc)
+    schema, names = keys_beside(kind)
+    for name in names:
+        if not rest or rest[0] == name:
+            yield from _field(schema, name, (*place, name), rest[1:])
 
 
 def _kind(found: Any) -> tuple[str | None, bool]:

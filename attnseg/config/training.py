@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    model_validator,
+)
 
 from attnseg.component import GroupName
 from attnseg.config.base import NonNegative, Positive, Section, Trust
-from attnseg.config.component import Component, beside, component, slot
+from attnseg.config.component import Component, beside, by_target, component, slot
 from attnseg.config.data import AnyData
 from attnseg.config.model import AnyAttention, AnyModel
 from attnseg.config.objective import LossConfig, ScheduleConfig, ends_of
@@ -40,8 +47,12 @@ class OptimConfig(Component):
     """What is told of any optimizer beside its own options."""
 
     lr: Annotated[float, Field(gt=0.0)]
-    lr_factors: dict[GroupName, NonNegative] = {"attention": 2.0, "head": 1.0, "backbone": 0.1}
-    gradient_clip_norm: NonNegative | None = 1.0
+    lr_factors: dict[GroupName, NonNegative] = {  # on lr, by group; times the phase's
+        "attention": 2.0,
+        "head": 1.0,
+        "backbone": 0.1,
+    }
+    gradient_clip_norm: NonNegative | None = 1.0  # null: no clipping
     lr_schedule: Annotated[SerializeAsAny[Component], slot("lr_schedule")] = Field(
         default_factory=lambda: component("lr_schedule", {})
     )
@@ -111,7 +122,11 @@ class OverlaysConfig(Section):
 
 
 class CallbacksConfig(Section):
-    """What watches a training run."""
+    """What watches a training run: ours, and any of Lightning's or anybody's under a free name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    __pydantic_extra__: dict[str, Annotated[SerializeAsAny[Component], by_target("callback")]]
 
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -119,6 +134,11 @@ class CallbacksConfig(Section):
     overlays: OverlaysConfig = OverlaysConfig()
     train_metrics_every_n_steps: Positive = 1  # of an epoch, counted from its first
     stop_on_non_finite: bool = True  # of training's losses; validation and weights always do
+
+    @property
+    def others(self) -> dict[str, Component]:
+        """Those that are not ours, by name."""
+        return dict(self.__pydantic_extra__)
 
 
 # Lightning's names (a test compares), so that a mistyped one costs no import of it.
@@ -164,8 +184,22 @@ class TrainerConfig(Section):
     progress_bar: bool = True
 
 
+@beside("logger", where="save_dir")
+class LocalLoggerConfig(Component):
+    """What is told of a logger that writes files."""
+
+    save_dir: str | None = None  # null: the run's folder
+
+
 class LoggerConfig(Section):
-    """Loggers beside the run's own ledger (metrics.csv), which is always written; any number."""
+    """Loggers beside the run's own ledger (metrics.csv), which is always written; any number.
+
+    Ours, and any of Lightning's or anybody's under a free name.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    __pydantic_extra__: dict[str, Annotated[SerializeAsAny[Component], by_target("logger")]]
 
     wandb: bool = False
     tensorboard: bool = False
@@ -182,6 +216,11 @@ class LoggerConfig(Section):
     init_timeout_s: Annotated[float, Field(gt=0.0)] = 30.0  # wandb: then the run goes offline
     finish_timeout_s: Annotated[float, Field(gt=0.0)] = 120.0  # wandb: then the rest stays here
     tracking_uri: str | None = None  # mlflow; null: <run.root>/mlflow.db
+
+    @property
+    def others(self) -> dict[str, Component]:
+        """Those that are not ours, by name."""
+        return dict(self.__pydantic_extra__)
 
     @model_validator(mode="before")
     @classmethod
@@ -255,7 +294,7 @@ class TrainConfig(Section):
     optim: Annotated[SerializeAsAny[OptimConfig], slot("optim")]
     callbacks: CallbacksConfig
     trainer: TrainerConfig
-    logger: LoggerConfig = LoggerConfig()
+    logger: LoggerConfig = Field(default_factory=lambda: LoggerConfig.model_validate({}))
     run: RunConfig
     launcher: LauncherConfig = LauncherConfig()
     sweep: AnySweep = GridSweepConfig()

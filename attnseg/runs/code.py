@@ -48,7 +48,7 @@ _NAMED = 8  # files in a message
 
 def code_of(config: TrainConfig) -> Code:
     """What a run is made of now, in plain types."""
-    targets = tuple(sorted(set(_targets(config.model_dump(mode="json")))))
+    targets = tuple(sorted(set(_targets(config.model_dump(mode="json", exclude={"logger"})))))
     sources = _sources()
     files = _own_files(_own_modules(config), sources) | _foreign_files(targets, sources)
     sources.save()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from attnseg.common.credentials import concealed
+from attnseg.common.credentials import concealed, is_secret
 from attnseg.config import TrainConfig, validate
 from attnseg.config.environment import Composed, interpolations_in, value_at, with_value
 from attnseg.runs.identity import is_free
@@ -100,7 +100,7 @@ def _frozen(tree: Any, place: tuple[Any, ...], free: set[tuple[Any, ...]]) -> An
         return [_frozen(value, (*place, index), free) for index, value in enumerate(tree)]
     if not isinstance(tree, str) or (place in free and "${" in tree):
         return tree
-    if concealed(tree) != tree:
+    if concealed(tree) != tree or is_secret(place[-1] if place else None, tree):
         return f"${{oc.env:{_held(tree)}}}"
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", tree)  # no interpolation, but a name like one
 

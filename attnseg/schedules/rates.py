@@ -133,7 +133,7 @@ class Poly(Rates):
         *,
         warmup_epochs: Warmup = 1.0,
         min_factor: Floor = 0.01,
-        power: Annotated[float, Gt(0)] = 0.9,
+        power: Annotated[float, Gt(0), Doc("of the share that is left")] = 0.9,
     ) -> None:
         super().__init__(total_epochs, warmup_epochs, min_factor)
         self.power = power
@@ -161,7 +161,7 @@ class Step(Rates):
         warmup_epochs: Warmup = 1.0,
         min_factor: Floor = 0.01,
         milestones: Annotated[Sequence[Fraction], Doc("shares of the run")] = (0.6, 0.85),
-        factor: Annotated[float, Gt(0), Le(1)] = 0.1,
+        factor: Annotated[float, Gt(0), Le(1), Doc("at each milestone")] = 0.1,
     ) -> None:
         super().__init__(total_epochs, warmup_epochs, min_factor)
         self.milestones, self.factor = milestones, factor

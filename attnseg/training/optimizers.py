@@ -30,8 +30,8 @@ class AdamW(torch.optim.AdamW):
         params: Iterable[Any],
         *,
         lr: Annotated[float, Gt(0), Doc("base rate")] = 1e-3,
-        weight_decay: NonNegative = 1e-2,
-        betas: tuple[Beta, Beta] = (0.9, 0.999),
+        weight_decay: Annotated[NonNegative, Doc("not of biases and norms")] = 1e-2,
+        betas: Annotated[tuple[Beta, Beta], Doc("of the two moments")] = (0.9, 0.999),
         fused: Annotated[bool, Doc("the whole step in one kernel")] = False,
     ) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, betas=betas, fused=fused or None)

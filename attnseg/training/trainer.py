@@ -65,7 +65,7 @@ def build_trainer(
             default_root_dir=folder.path,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+    except (MisconfigurationException, RuntimeError, ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"trainer: {error}") from None
 
 

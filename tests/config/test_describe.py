@@ -64,6 +64,8 @@ def test_the_command_lists_groups_and_keys(capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     assert "attention=anatomical | drr | none | supervised" in text
     assert "optim.lr" in text
+    paths = [key.path for key in describe(TrainConfig, ["optim"])]  # what any optimizer has, too
+    assert {"optim.gradient_clip_norm", "optim.lr_schedule.kind=step"} <= set(paths)
     assert main(["train", "--help", "atention"]) == 2
     assert "--help atention: no such key" in capsys.readouterr().err
 

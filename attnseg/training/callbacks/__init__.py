@@ -17,6 +17,7 @@ from attnseg.training.callbacks.interruption import Interruption, StopRequest
 from attnseg.training.callbacks.ledger import LedgerWriter
 from attnseg.training.callbacks.lost_folder import LostFolder
 from attnseg.training.callbacks.non_finite import StopOnNonFinite
+from attnseg.training.callbacks.others import PublishedMetrics, other_callback
 from attnseg.training.callbacks.overlays import Overlays
 from attnseg.training.callbacks.phase_switching import PhaseSwitching
 from attnseg.training.callbacks.progress import progress_bar
@@ -33,7 +34,8 @@ def build_callbacks(
     """The callbacks of a run, in the order in which their hooks must run.
 
     EMA swaps its weights in before validation, so it comes first; the ledger writes what the
-    metrics callbacks gathered, and the checkpoint, last, includes what all others hold.
+    metrics callbacks gathered, and the checkpoint, last, includes what all others hold; of
+    several callbacks that write checkpoints Lightning keeps the order, so ours stays the last.
 
     Args:
         config: of the run.
@@ -60,14 +62,16 @@ def build_callbacks(
     callbacks.append(LedgerWriter(folder))
     if settings.early_stopping.enabled:
         callbacks.append(PhaseEarlyStopping(settings.early_stopping))
+    callbacks.append(PublishedMetrics())
+    others = [other_callback(name, chosen, folder) for name, chosen in settings.others.items()]
     if folder is None:
-        return callbacks
+        return callbacks + others
     sweep = config.sweep
     if isinstance(sweep, OptunaSweepConfig) and sweep.trial and sweep.pruner.name != "none":
         callbacks.append(Pruning(sweep))
     if config.trainer.progress_bar:
         callbacks.append(progress_bar())
-    callbacks += given
+    callbacks += [*others, *given]
     if stop is not None:
         callbacks.append(Interruption(stop))
     return [*callbacks, Checkpointing(settings.checkpoint, folder)]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
+from attnseg.common.errors import ConfigError
 from attnseg.config import CheckpointConfig
 from attnseg.runs.folder import RunFolder
 from attnseg.training.callbacks.interruption import between_steps
@@ -26,6 +29,7 @@ class Checkpointing(pl.callbacks.Checkpoint):
         self.folder = folder
         self.best = -math.inf if config.mode == "max" else math.inf
         self.best_epoch: int | None = None
+        self._checked = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -44,7 +48,7 @@ class Checkpointing(pl.callbacks.Checkpoint):
             FolderLostError: the folder is gone.
         """
         refuse_lost(trainer, self.folder)
-        trainer.save_checkpoint(self.folder.last)
+        self._save(trainer, self.folder.last)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Save what the epoch gave: the best first, so that last.ckpt knows of it."""
@@ -53,11 +57,28 @@ class Checkpointing(pl.callbacks.Checkpoint):
         if value is not None and (undefined or better(value, self.best, self.config.mode)):
             self.best = value
             self.best_epoch = trainer.current_epoch + 1
-            trainer.save_checkpoint(self.folder.best)
-        trainer.save_checkpoint(self.folder.last)
+            self._save(trainer, self.folder.best)
+        self._save(trainer, self.folder.last)
         if trainer.is_global_zero:
             self.folder.update_status(
                 epoch=trainer.current_epoch + 1, best=self.summary(), step=trainer.global_step
+            )
+
+    def _save(self, trainer: pl.Trainer, path: Path) -> None:
+        """Save; the first time look whether a resume will be able to read it.
+
+        Raises:
+            ConfigError: somebody else's callback or optimizer has put an object into it.
+        """
+        trainer.save_checkpoint(path)
+        if self._checked or not (trainer.is_global_zero and path.is_file()):
+            return
+        self._checked = True
+        if objects := get_unsafe_globals_in_checkpoint(path):
+            raise ConfigError(
+                f"{path} holds {', '.join(sorted(objects))}, so it cannot be read again: nothing "
+                "in a checkpoint is executed; the state of a callback or an optimizer of your own "
+                "must be tensors, numbers, texts, lists and dictionaries"
             )
 
     def summary(self) -> dict[str, Any] | None:

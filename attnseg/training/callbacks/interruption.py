@@ -71,7 +71,7 @@ class Interruption(pl.Callback):
     ) -> None:
         """Save and stop mid-epoch; after its last step the epoch is finished first."""
         if between_steps(trainer, batch_idx) and self._asked(trainer):
-            trainer.checkpoint_callback.save_last(trainer)  # type: ignore[union-attr]
+            trainer.checkpoint_callbacks[-1].save_last(trainer)  # type: ignore[attr-defined]
             self._stop(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:

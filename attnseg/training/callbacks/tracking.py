@@ -112,7 +112,7 @@ class Tracking(pl.Callback):
 
 def _is_best(trainer: pl.Trainer, pl_module: Any) -> bool:
     """Whether the checkpoint callback, which runs last, is about to write best.ckpt."""
-    checkpoint: Any = trainer.checkpoint_callback
+    checkpoint: Any = trainer.checkpoint_callbacks[-1]
     value = monitored(pl_module, checkpoint.config.monitor)
     first = checkpoint.best_epoch is None or checkpoint.best != checkpoint.best
     mode = checkpoint.config.mode

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytorch_lightning.loggers.logger import DummyLogger
+
 from attnseg.common.errors import ConfigError
 from attnseg.config import TrainConfig
 from attnseg.runs.folder import RunFolder
+from attnseg.training.loggers.others import other_logger
 from attnseg.training.loggers.resilience import on_rank_zero
 
 if TYPE_CHECKING:
@@ -38,8 +41,9 @@ def build_loggers(config: TrainConfig, folder: RunFolder) -> list[Logger]:
             raise ConfigError(
                 f"logger={name} needs {' and '.join(missing)}: pip install 'attnseg[{name}]'"
             )
-    if not on_rank_zero():
-        return []
+    if not on_rank_zero():  # somebody's callback may ask whether there is one
+        any_ = settings.wandb or settings.tensorboard or settings.mlflow or settings.others
+        return [DummyLogger()] if any_ else []
     loggers: list[Logger] = []
     if settings.wandb and os.environ.get("WANDB_MODE") != "disabled":
         from attnseg.training.loggers.wandb_logger import WandbRunLogger
@@ -53,7 +57,9 @@ def build_loggers(config: TrainConfig, folder: RunFolder) -> list[Logger]:
         from attnseg.training.loggers.mlflow import mlflow_logger
 
         loggers.append(mlflow_logger(config, folder))
-    return loggers
+    return loggers + [
+        other_logger(name, chosen, folder.path) for name, chosen in settings.others.items()
+    ]
 
 
 def log_overlays(
