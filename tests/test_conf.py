@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from attnseg.build import build_loss, build_model, build_schedule, build_weighting
 from attnseg.commands.help import group_options
 from attnseg.commands.train import GROUPS
 from attnseg.common.paths import conf_dir
+from attnseg.component import KINDS
 from attnseg.config import (
     AnalyzeConfig,
     CompareConfig,
@@ -32,6 +34,7 @@ from attnseg.config import (
 from attnseg.config.component import registry
 from attnseg.config.compose import compose, compose_checked
 from attnseg.config.drr import MasksConfig
+from attnseg.config.signatures import read_signature
 from attnseg.imaging.drr.views import project_view
 from tests.imaging.drr.helpers import chest, volume
 
@@ -40,7 +43,7 @@ OPTIONS = [
     (group, option)
     for group in sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
     if group not in NOT_OF_TRAINING
-    for option in group_options(conf_dir() / group)
+    for option in group_options(group)
 ]
 CONTROLS = ("attention_unet", "unet", "basic_unet", "dynunet")
 
@@ -50,6 +53,26 @@ def overrides_for(group: str, option: str) -> list[str]:
     if group == "model" and option in CONTROLS:
         chosen.append("attention=none")  # a control has no attention
     return chosen
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [
+        *((group, option) for group in ("attention", "data") for option in group_options(group)),
+        ("model", "dual_pathway"),
+        ("model", "original"),
+    ],
+)
+def test_a_file_says_every_option_as_its_constructor_does(group: str, option: str) -> None:
+    """A default stands in the constructor; the file is its readable copy."""
+    written = yaml.safe_load((conf_dir() / group / f"{option}.yaml").read_text())
+    signature = read_signature(registry(group)[written["name"]], KINDS[group].provided)
+    assert signature is not None
+    for name, each in signature.options.items():
+        if each.slot is None:
+            assert name in written, f"conf/{group}/{option}.yaml lacks {name}"
+            default = list(each.default) if isinstance(each.default, tuple) else each.default
+            assert written[name] == default, name
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

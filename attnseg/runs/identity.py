@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from attnseg.common.credentials import redacted_tree
@@ -66,6 +67,9 @@ _CAME_LATER: dict[str, Any] = {
     "weights_digest": None,
 }
 
+# The same for ids of version 3: keys that came after them, and whose neutral value is not null.
+_LATER_THAN_3: dict[str, Any] = {}
+
 # Files of initial weights: ids from version 2 on have their content, not their paths.
 _WEIGHTS = ("model.weights", "model.encoder.weights", "model.drr_encoder.weights")
 
@@ -102,18 +106,25 @@ def without_free(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 def id_part(config: TrainConfig) -> dict[str, Any]:
     """What ids are made of: the defining part without what came later and changes nothing."""
+    return _without_neutral(defining_part(config), _CAME_LATER)
+
+
+def _without_neutral(plain: dict[str, Any], neutral: Mapping[str, Any]) -> dict[str, Any]:
     return _with_later_keys(
-        defining_part(config),
+        plain,
         lambda section, key, value: {k: v for k, v in section.items() if k != key or v != value},
+        neutral,
     )
 
 
 _Change = Callable[[Mapping[str, Any], str, Any], dict[str, Any]]
 
 
-def _with_later_keys(plain: dict[str, Any], change: _Change) -> dict[str, Any]:
+def _with_later_keys(
+    plain: dict[str, Any], change: _Change, keys: Mapping[str, Any] = MappingProxyType(_CAME_LATER)
+) -> dict[str, Any]:
     """A copy in which the section of each key that came later is changed, where it is there."""
-    for dotted, neutral in _CAME_LATER.items():
+    for dotted, neutral in keys.items():
         plain = _changed(plain, dotted.split("."), neutral, change)
     return plain
 
@@ -134,12 +145,17 @@ def run_ids(config: TrainConfig) -> dict[str, str]:
     """The run's id of each version, eight hex digits; that of version 2 where the data are known.
 
     A split file's path is in version 1 alone: how it divides is part of the data's content.
+    Versions 1 and 2 are made of the keys of that time, version 3 of what each component has; a
+    key that is null or empty says nothing in it, so that one that comes later changes no id.
     """
     first = {key: value for key, value in id_part(config).items() if key != "weights_digest"}
     ids = {"1": _hash(first)}
     if config.data_digest is not None:
         run = _by_content(config)
         ids["2"] = _hash({"version": 2, "run": run, "data_digest": config.data_digest})
+        run = _without_places(redacted_tree(without_free(config.model_dump(mode="json"))), config)
+        said = _what_is_said(_without_neutral(run, _LATER_THAN_3))
+        ids["3"] = _hash({"version": 3, "run": said, "data_digest": config.data_digest})
     return ids
 
 
@@ -150,8 +166,20 @@ def identity_record(config: TrainConfig) -> dict[str, Any]:
 
 
 def _by_content(config: TrainConfig) -> dict[str, Any]:
-    """The defining part without the paths of files whose content is known otherwise."""
-    part = id_part(config)
+    """The part that ids of version 2 are made of."""
+    return _without_places(id_part(config), config)
+
+
+def _what_is_said(value: Any) -> Any:
+    """Without keys that are null or empty, at any depth."""
+    if isinstance(value, Mapping):
+        inner = {key: _what_is_said(each) for key, each in value.items()}
+        return {key: each for key, each in inner.items() if each not in (None, {}, [])}
+    return [_what_is_said(each) for each in value] if isinstance(value, list) else value
+
+
+def _without_places(part: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """Without the paths of files whose content is known otherwise."""
     split = {key: value for key, value in part["data"]["split"].items() if key != "file"}
     part = {**part, "data": {**part["data"], "split": split}}
     for dotted in weight_files(config) if config.weights_digest is not None else ():

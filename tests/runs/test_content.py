@@ -148,7 +148,7 @@ def test_resume_none_starts_afresh_on_the_data_that_there_are(untrained: None, c
     new = folder.read_status()
     assert not folder.last.exists()
     assert new["configuration"] == old["configuration"]
-    assert new["id"] == new["ids"]["2"] != old["id"]
+    assert new["id"] == new["ids"]["3"] != old["id"]
     record = read_content(folder.content)
     assert record is not None
     assert record.digest == new["data"]["digest"] != old["data"]["digest"]
@@ -203,7 +203,7 @@ def test_a_rank_of_a_users_own_group_finds_the_same_id(
         monkeypatch.setenv("SLURM_PROCID", rank)
         ids.append(run_ids(identified(of_half(copy))))
     assert ids[0] == ids[1]
-    assert ids[0]["2"] == RunFolder(copy / "runs" / "half").read_status()["id"]
+    assert ids[0]["3"] == RunFolder(copy / "runs" / "half").read_status()["id"]
 
 
 def test_a_fork_goes_on_on_other_data_and_forgets_the_best(copy: Path, capsys: Told) -> None:

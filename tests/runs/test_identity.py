@@ -12,6 +12,7 @@ from attnseg.config.compose import compose_checked
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.runs.folder import RunFolder, folder_of, refuse_foreign
 from attnseg.runs.identity import (
+    _what_is_said,
     defining_keys,
     differences,
     identity_record,
@@ -79,17 +80,46 @@ def _on(digest: str | None, *overrides: str) -> TrainConfig:
 
 def test_ids_of_every_version_stay_what_they_are() -> None:
     ids = run_ids(_on("0" * 32))
-    assert ids == {"1": "a1de08b4", "2": "9f990bff"}
-    assert run_identity(_on("0" * 32)) == ids["2"]
+    assert ids == {"1": "a1de08b4", "2": "9f990bff", "3": "0eb1d8ef"}
+    assert run_identity(_on("0" * 32)) == ids["3"]
     other = run_ids(_on("1" * 32))
-    assert (other["1"], other["2"] == ids["2"]) == (ids["1"], False)
-    assert run_ids(_on("0" * 32, "seed=2"))["2"] != ids["2"]
+    assert other["1"] == ids["1"]
+    for version in ("2", "3"):
+        assert other[version] != ids[version]
+        assert run_ids(_on("0" * 32, "seed=2"))[version] != ids[version]
+
+
+@pytest.mark.parametrize(
+    ("words", "golden"),
+    [
+        (("attention=none", "schedule=none"), {"1": "32e65703", "2": "3a8a8958", "3": "a2e4e985"}),
+        (("model=resnet18", "attention=drr"), {"1": "53704660", "2": "4906ddd3", "3": "4f198b1e"}),
+        (("data=lidc_drr",), {"1": "546c3ef0", "2": "8816ef3f", "3": "3abf4f75"}),
+    ],
+)
+def test_ids_of_other_parts_stay_too(words: tuple[str, ...], golden: dict[str, str]) -> None:
+    assert run_ids(_on("0" * 32, *words)) == golden
+
+
+def test_one_of_ours_is_the_same_by_name_and_by_class() -> None:
+    named = run_ids(_on("0" * 32, "attention=drr"))
+    options = ("attention.stride=4", "attention.temperature=1.0")
+    by_class = _on("0" * 32, "attention._target_=attnseg.nn.attention.drr.DrrAttention", *options)
+    assert by_class.attention.options == _on("0" * 32, "attention=drr").attention.options
+    assert run_ids(by_class) == named
+
+
+def test_what_says_nothing_is_in_no_id_of_version_3() -> None:
+    """So that a key which comes later, and is null or empty by default, changes none."""
+    said = _what_is_said({"a": None, "b": {"c": [], "d": {}}, "e": [{"f": None}], "g": 0, "h": ""})
+    assert said == {"e": [{}], "g": 0, "h": ""}
 
 
 def test_where_a_split_file_lies_is_in_the_first_version_alone() -> None:
     one, two = (_on("0" * 32, f"data.split.file={name}") for name in ("a.csv", "b.csv"))
     assert run_ids(one)["1"] != run_ids(two)["1"]
     assert run_ids(one)["2"] == run_ids(two)["2"]
+    assert run_ids(one)["3"] == run_ids(two)["3"]
     assert identity_record(one)["configuration"] == identity_record(two)["configuration"]
 
 
@@ -105,6 +135,7 @@ def test_initial_weights_are_what_is_in_their_file(tmp_path: Path) -> None:
     (moved := tmp_path / "elsewhere" / "two.pth").write_bytes(b"weights")
     before = ids(one)
     assert ids(moved)["2"] == before["2"] != ids("null")["2"]
+    assert ids(moved)["3"] == before["3"] != ids("null")["3"]
     one.write_bytes(b"others")
     assert ids(one)["1"] == before["1"] and ids(one)["2"] != before["2"]
     assert ids(tmp_path / "gone.pth")["2"] != before["2"]  # building the network says so

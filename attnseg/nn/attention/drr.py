@@ -35,7 +35,7 @@ class DrrAttention(Attention):
         *,
         hidden_channels: Hidden = 32,
         stride: Stride = 4,
-        temperature: SoftmaxTemperature = 0.5,
+        temperature: SoftmaxTemperature = 1.0,
         learned_temperature: Learned = False,
         dropout: Dropout = 0.1,
     ) -> None:
