@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from attnseg.config.training import OptimConfig
     from attnseg.losses.adaptive import AdaptiveWeights
     from attnseg.losses.combined import CombinedLoss
+    from attnseg.metrics.named import NamedMetrics
     from attnseg.nn.output import SegmentationModel
 
 
@@ -166,6 +167,17 @@ def build_loss(loss: LossConfig) -> CombinedLoss:
         build(loss.alignment),
         terms,
     )
+
+
+def build_metrics(metrics: Mapping[str, Component]) -> NamedMetrics:
+    """The metrics that a configuration adds to those that are always measured.
+
+    Raises:
+        ConfigError: one fails (the message has its file and line), or is no metric.
+    """
+    from attnseg.metrics.named import NamedMetrics
+
+    return NamedMetrics({name: build(metric) for name, metric in metrics.items()})
 
 
 def build_weighting(weighting: Component | None, names: Sequence[str]) -> AdaptiveWeights | None:

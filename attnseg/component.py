@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -40,6 +40,7 @@ __all__ = [
     "Le",
     "Len",
     "Lt",
+    "Measure",
     "MinLen",
     "MultipleOf",
     "NonNegative",
@@ -71,6 +72,47 @@ class Slot:
     """
 
     kind: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What one value of a metric means. A metric of ours has them in its body, by name:
+
+        measures = {"hd95": Measure("95th percentile Hausdorff distance", False, PX)}
+
+    Attributes:
+        definition: one line.
+        higher_is_better: None where neither end is good.
+        unit: empty for shares and counts.
+        needs_attention: whether a model without attention lacks it.
+        evaluation: whether evaluations alone give it, for it takes time.
+        each: where the name and the definition have a `{}`, what stands there; a sequence
+            of numbers, or what the name says -> what the definition says.
+    """
+
+    definition: str
+    higher_is_better: bool | None = None
+    unit: str = ""
+    needs_attention: bool = False
+    evaluation: bool = False
+    each: Mapping[str, str] | Sequence[float] = ()
+
+    @property
+    def line(self) -> str:
+        """Unit and definition."""
+        return f"{self.unit}: {self.definition}" if self.unit else self.definition
+
+
+def expanded(measures: Mapping[str, Measure]) -> dict[str, Measure]:
+    """The measures with a name for each of `each`."""
+    found = {}
+    for name, measure in measures.items():
+        each = measure.each
+        pairs = each.items() if isinstance(each, Mapping) else ((f"{n:g}",) * 2 for n in each)
+        for part, words in pairs if each else [("", "")]:
+            definition = measure.definition.format(words)
+            found[name.format(part)] = replace(measure, definition=definition, each=())
+    return found
 
 
 @dataclass(frozen=True)
@@ -114,6 +156,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         ),
         "loss_term": Kind("attnseg.losses.terms", None, ("output", "batch")),
         "weighting": Kind("attnseg.losses.adaptive", "torch.nn.Module", ("names",)),
+        "metric": Kind("attnseg.metrics", "torchmetrics.Metric", name_key=None),
         "encoder": Kind(
             "attnseg.nn.encoders", "torch.nn.Module", ("load_weights",), default="light"
         ),

@@ -144,10 +144,10 @@ def _refuse_unknown(config: CompareConfig, runs: Sequence[ComparedRun]) -> None:
     """
     import difflib
 
-    from attnseg.metrics.definitions import DEFINITIONS
+    from attnseg.config.measures import own_measures
 
     found = {name for run in runs for name in (*run.summary, *run.from_ledger)}
-    known = sorted(found | set(DEFINITIONS))
+    known = sorted(found | set(own_measures()))
     asked = {"metric": [config.metric], "metrics": config.metrics}
     wrong = []
     for key, names in asked.items():

@@ -24,6 +24,7 @@ from attnseg.sweeps.record import SweepRecord
 from attnseg.sweeps.search import SearchPlan
 from attnseg.sweeps.words import Words, composer, digest, parse, plain_value
 from attnseg.training.identified import identified
+from attnseg.training.preflight import refuse_unknown_objectives
 
 
 def plan(words: Words, command: str) -> SearchPlan:
@@ -35,6 +36,7 @@ def plan(words: Words, command: str) -> SearchPlan:
     digests: dict[str, str] = {}  # the data are looked at once
     config = validate(compose_here("train", words.fixed, TrainConfig), TrainConfig, imports=True)
     assert isinstance(config.sweep, OptunaSweepConfig)
+    refuse_unknown_objectives(config)
     given = {key: space_of(key, override) for key, override in words.swept.items()}
     space: dict[str, Space] = {**config.sweep.search_space, **given}
     if not space:

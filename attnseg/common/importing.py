@@ -33,9 +33,15 @@ def find_class(target: str) -> Callable[..., Any]:
     return made
 
 
-def place_of(error: Exception) -> str:
-    """What went wrong, with file and line."""
+def place_of(error: Exception, file: str | None = None) -> str:
+    """What went wrong, with file and line.
+
+    Args:
+        error: as it was caught.
+        file: whose part failed: the last line of it is named, not one of what it calls.
+    """
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} at {error.filename}:{error.lineno}"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "<frozen" not in f.filename]
-    return f"{type(error).__name__}: {error} at {frames[-1].filename}:{frames[-1].lineno}"
+    last = ([frame for frame in frames if frame.filename == file] or frames)[-1]
+    return f"{type(error).__name__}: {error} at {last.filename}:{last.lineno}"

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from attnseg.config.base import Fraction, Positive, Section, Trust
 from attnseg.config.data import AnyData
+from attnseg.config.metrics import Metrics
 
 SplitName = Literal["all", "train", "val", "test"]
 Format = Literal["table", "json", "csv"]
@@ -58,6 +59,7 @@ class EvaluateConfig(Section):
     tta: Tta = "none"
     mc_dropout: Annotated[int, Field(ge=0)] = 0  # passes with dropout on; 0: off
     seed: Annotated[int, Field(ge=0)] = 0  # of the dropout
+    metrics: Metrics = {}  # beside ours and those of the training
 
 
 class AnalyzeConfig(EvaluateConfig):

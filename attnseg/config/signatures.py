@@ -337,6 +337,10 @@ def evaluate(module: Module, node: ast.expr, depth: int = 0) -> Any:
     match node:
         case ast.Constant(value=value):
             return value
+        case ast.JoinedStr(values=parts):
+            return "".join(str(again(part)) for part in parts)
+        case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
+            return again(value)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_number(again(operand))
         case ast.Tuple(elts=elements):

@@ -17,6 +17,7 @@ from attnseg.component import GroupName
 from attnseg.config.base import NonNegative, Positive, Section, Trust
 from attnseg.config.component import Component, beside, by_target, component, slot
 from attnseg.config.data import AnyData
+from attnseg.config.metrics import Metrics
 from attnseg.config.model import AnyAttention, AnyModel
 from attnseg.config.objective import LossConfig, ScheduleConfig, ends_of
 from attnseg.config.signatures import needed_by
@@ -290,6 +291,7 @@ class TrainConfig(Section):
     model: AnyModel
     attention: AnyAttention
     loss: LossConfig
+    metrics: Metrics = {}  # beside those that are always measured
     schedule: ScheduleConfig
     optim: Annotated[SerializeAsAny[OptimConfig], slot("optim")]
     callbacks: CallbacksConfig

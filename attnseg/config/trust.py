@@ -23,10 +23,14 @@ from attnseg.common.project import active_packages
 
 if TYPE_CHECKING:
     from attnseg.config import TrainConfig
+    from attnseg.config.component import Component
 
 TRUSTED = ("attnseg", "monai.networks")
 """Always trusted. Of MONAI the networks alone: its losses, for one, load code by torch.hub, and
 its bundles run what their files say."""
+
+_METRICS = ("torchmetrics.classification", "torchmetrics.segmentation")
+"""Trusted as metrics. Others of torchmetrics load networks by a name or path that is given them."""
 
 _NO_NETWORKS = {
     *sys.stdlib_module_names,
@@ -180,6 +184,20 @@ def trusted_class(target: object, base: type, trust: Sequence[str], place: str) 
             f"{place}: refused, {name} is no subclass of {base.__module__}.{base.__qualname__}"
         )
     return found
+
+
+def refuse_untrusted_metric(metric: Component, trust: Sequence[str], place: str) -> None:
+    """Refuse a metric that a checkpoint's configuration names if it could run other code.
+
+    Raises:
+        CheckpointError: no torchmetrics.Metric of a trusted package, or other than plain values as
+            its arguments.
+    """
+    from torchmetrics import Metric
+
+    trusted_class(metric.target, Metric, [*_METRICS, *trust], place)
+    if (what := _not_plain(metric.options) or _reserved(metric.options)) is not None:
+        raise CheckpointError(f"{place}: refused, its arguments hold {what}")
 
 
 def trust_of(config: TrainConfig) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,13 @@ from torch import Tensor
 
 from attnseg.common.errors import DataError
 from attnseg.common.files import csv_text, write_json, write_text
+from attnseg.config.measures import RECORD, measure_of, own_measures
 from attnseg.inference.batches import refuse_non_finite
+from attnseg.metrics.batch import Batch
 from attnseg.metrics.collection import ValidationMetrics
-from attnseg.metrics.definitions import definition_of
 from attnseg.metrics.lesions import LesionMatch
-from attnseg.metrics.names import NEEDS_ATTENTION
+from attnseg.metrics.named import NamedMetrics
+from attnseg.nn.output import DualPathwayOutput
 
 if TYPE_CHECKING:
     from attnseg.inference.predictor import Predictor
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 Number = float | int | None
 Image = npt.NDArray[np.float32]
+
+_EPSILON = 1e-7  # so that no log-odds are infinite
 
 DESCRIPTION = (
     "case_id",
@@ -75,10 +79,12 @@ class EvaluationResult:
     Attributes:
         summary: every metric by its name; None where it has no meaning for this model or data.
         cases: a row per case, sorted by case id; None where a measure has no meaning.
+        measures: what metrics that are not ours say of themselves.
     """
 
     summary: dict[str, Number]
     cases: list[dict[str, Any]]
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
 
 def evaluate_batches(
@@ -89,6 +95,7 @@ def evaluate_batches(
     device: torch.device | str = "cpu",
     progress: Callable[[int], object] | None = None,
     on_case: Callable[[EvaluatedCase], object] | None = None,
+    named: NamedMetrics | None = None,
 ) -> EvaluationResult:
     """Evaluate a model on batches of full images, in bounded memory and without gradients.
 
@@ -101,6 +108,7 @@ def evaluate_batches(
         device: where to run.
         progress: called after each batch with the number of its cases.
         on_case: called for each case, in the order of the batches.
+        named: further metrics. Of an output they see the (mean) maps, and as logits theirs.
 
     Raises:
         CheckpointError: the model's output is not finite.
@@ -108,9 +116,9 @@ def evaluate_batches(
     """
     model.to(device)
     has_attention = bool(model.has_attention)
-    metrics = ValidationMetrics(
-        threshold, has_attention=has_attention, surface=True, mended=True
-    ).to(device)
+    metrics = ValidationMetrics(threshold, has_attention=has_attention, evaluation=True).to(device)
+    named = (named or NamedMetrics({})).to(device)
+    named.reset()
     rows: list[dict[str, Any]] = []
     was_training = model.training
     model.eval()
@@ -125,6 +133,7 @@ def evaluate_batches(
                     batch["spacing"].to(device),
                     batch["case_id"],
                 )
+                named.update(_as_output(attention, probability), Batch.of(batch, device))
                 new = _rows(batch, metrics.last())
                 rows += new
                 if on_case is not None:
@@ -135,11 +144,17 @@ def evaluate_batches(
             if not rows:
                 raise DataError("there is no case to evaluate")
             summary = metrics.compute()
+            summary |= named.compute(summary)
     finally:
         model.train(was_training)
-    missing: dict[str, Number] = {} if has_attention else dict.fromkeys(NEEDS_ATTENTION)
+    missing: dict[str, Number] = {
+        name: None
+        for name, measure in own_measures().items()
+        if measure.needs_attention and not has_attention
+    }
     rows.sort(key=lambda row: str(row["case_id"]))
-    return EvaluationResult({**missing, **{k: finite(v) for k, v in summary.items()}}, rows)
+    values = {name: finite(value) for name, value in summary.items()}
+    return EvaluationResult({**missing, **values}, rows, named.record())
 
 
 def write_results(
@@ -156,13 +171,20 @@ def write_results(
         about: what was measured (split, checkpoint, ...), added to metrics.json.
     """
     names = sorted(result.summary)
-    definitions = {name: definition_of(name) for name in names}
+    definitions = {name: _line(name, result.measures) for name in names}
     write_json(output_dir / "metrics_definitions.json", definitions)
     measures = {name for row in result.cases for name in row} - set(DESCRIPTION)
     table = csv_text([*DESCRIPTION, *sorted(measures)], result.cases)
     write_text(output_dir / "cases.csv", table)
     measured = {name: result.summary[name] for name in names}
-    write_json(output_dir / "metrics.json", {**measured, **(about or {})})
+    meaning = {RECORD: result.measures} if result.measures else {}
+    write_json(output_dir / "metrics.json", {**measured, **meaning, **(about or {})})
+
+
+def _line(name: str, measures: Mapping[str, Any]) -> str:
+    measure = measure_of(name, measures)
+    assert measure is not None, f"metric without a definition: {name}"
+    return measure.line
 
 
 def finite(value: float) -> Number:
@@ -185,6 +207,14 @@ def _predict(
         attention, probability = output.attention.float(), output.mask_logits.float().sigmoid()
     refuse_non_finite(attention, probability, batch["case_id"])
     return attention, probability
+
+
+def _as_output(attention: Tensor, probability: Tensor) -> DualPathwayOutput:
+    """Maps (B, 1, H, W) as a network's output, with their own log-odds."""
+    mask_logits, attention_logits = (
+        torch.logit(one, eps=_EPSILON) for one in (probability, attention)
+    )
+    return DualPathwayOutput(mask_logits, attention_logits, attention)
 
 
 def _rows(batch: Mapping[str, Any], measures: list[dict[str, float]]) -> list[dict[str, Any]]:

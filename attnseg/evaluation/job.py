@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnseg.common.errors import DataError
+from attnseg.build import build_metrics
+from attnseg.common.errors import CheckpointError, DataError
 from attnseg.common.files import make_folder
 from attnseg.common.memory import ready_device
 from attnseg.config import AnalyzeConfig, DataConfig, EvaluateConfig, TrainConfig, validate
@@ -17,7 +18,7 @@ from attnseg.config.component import TARGET
 from attnseg.config.compose import compose
 from attnseg.config.environment import from_environment
 from attnseg.config.grammar import assignment
-from attnseg.config.trust import refuse_untrusted_source
+from attnseg.config.trust import refuse_untrusted_metric, refuse_untrusted_source
 from attnseg.runs.code import changed_files, code_of, listed
 from attnseg.runs.content import write_content
 from attnseg.runs.identity import defining_keys
@@ -25,6 +26,7 @@ from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.patients import TrainedPatients
 
 if TYPE_CHECKING:
+    from attnseg.config.component import Component
     from attnseg.data.datamodule import AttnSegDataModule
     from attnseg.evaluation.engine import EvaluationResult
     from attnseg.inference.predictor import PassOptions
@@ -125,7 +127,7 @@ def prepare(command: str, arguments: Sequence[str]) -> Job:
     kind = AnalyzeConfig if command == "analyze" else EvaluateConfig
     plain = compose(command, arguments, kind)
     given = plain.pop("data", None)
-    config = validate({**plain, "data": None}, kind)
+    config = validate({**plain, "data": None}, kind, imports=True)
     from attnseg.inference.predictor import grid_of
     from attnseg.runs.checkpoints import load_checkpoints
 
@@ -136,7 +138,7 @@ def prepare(command: str, arguments: Sequence[str]) -> Job:
     named = bool(given) and TARGET in given  # at the keyboard
     if not named:
         refuse_untrusted_source(data, config.trust, checkpoint.path)
-    config = validate({**plain, "data": data}, kind, imports=named)
+    config = validate({**plain, "data": data, "metrics": config.metrics}, kind, imports=named)
     assert config.data is not None
     job = Job(config, config.data, tuple(members), Path())
     name = f"{config.data.name}-{config.split}{_passes_name(job)}"
@@ -266,6 +268,7 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
         threshold=threshold,
         device=device,
         on_case=tables.add,
+        named=build_metrics(_metrics(job)),
     )
     trained = job.trained
     n_seen = sum(row["patient_id"] in trained for row in result.cases)
@@ -296,6 +299,21 @@ def measure(job: Job, description: str | None = None) -> EvaluationResult:
     if n_seen:
         print(f"note: {n_seen} of {len(result.cases)} cases are of patients it was trained on")
     return result
+
+
+def _metrics(job: Job) -> dict[str, Component]:
+    """Those that the command names, and the training's that may be made."""
+    found = dict(job.config.metrics)
+    for name, metric in job.checkpoint.config.metrics.items():
+        if name in found:
+            continue
+        try:
+            refuse_untrusted_metric(metric, job.config.trust, f"metrics.{name}")
+        except CheckpointError as error:
+            print(f"note: not measured: {error}")
+        else:
+            found[name] = metric
+    return found
 
 
 def _changed_code(job: Job) -> list[str]:

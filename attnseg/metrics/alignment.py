@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from attnseg.metrics.base import MeanOverCases, check_maps
+from attnseg.component import Doc, Measure
+from attnseg.metrics.base import MM, POSITIVE, PX, MeanOverCases, check_maps
 from attnseg.metrics.maps import (
     Moments,
     centre_of_mass,
@@ -17,9 +19,16 @@ from attnseg.metrics.maps import (
     peaks,
     reference_scale,
 )
-from attnseg.metrics.names import NEEDS_ATTENTION, OF_EVERY_CASE, OF_SEGMENTATION
 from attnseg.metrics.regions import Region
 from attnseg.metrics.values import Map, Prepared
+
+OF_EVERY_CASE = ("attention_min", "attention_max", "attention_std")
+"""Averaged over all cases: a collapsed map is a finding where there is no nodule too."""
+
+_ATTENTION = "centre of mass of attention to that of mask"
+_PREDICTION = "centre of mass of probability to that of mask"
+_PEAK = "attention's peak to the nearest mask pixel"
+_IN_MM = f"{POSITIVE} and known spacing"
 
 
 def alignment_per_case(
@@ -132,18 +141,95 @@ class AlignmentMetrics(MeanOverCases):
     Computes `n_cases`, `n_positive`, `n_empty` (cases with an empty mask: in none of the means
     but those of `OF_EVERY_CASE`), `n_with_spacing` (the positive cases that the `_mm` means are
     over), `area_baseline`, and the means; NaN where no case counted.
-
-    Args:
-        has_attention: False leaves out what is about attention, for a model without it.
     """
 
+    name = "alignment"
+    measures = {
+        "n_cases": Measure("cases evaluated"),
+        "n_positive": Measure("cases with a non-empty mask"),
+        "n_empty": Measure("cases with an empty mask: in none of the means over positives"),
+        "n_with_spacing": Measure(
+            "positive cases with known mm per pixel: those that means in mm are over"
+        ),
+        "seg_gt_overlap": Measure(
+            f"share of mask pixels in the probability's top 10 %; {POSITIVE}", True
+        ),
+        "seg_gt_corr": Measure(f"Pearson over pixels, probability and mask; {POSITIVE}", True),
+        "seg_gt_distance": Measure(f"{_PREDICTION}; {POSITIVE}", False, PX),
+        "seg_gt_distance_mm": Measure(f"{_PREDICTION}; {_IN_MM}", False, MM),
+        "area_baseline": Measure(
+            f"share of the image that is mask: energy_inside of uniform attention; {POSITIVE}"
+        ),
+        "attention_gt_overlap": Measure(
+            f"share of mask pixels in the attention's top 10 %; {POSITIVE}",
+            True,
+            needs_attention=True,
+        ),
+        "attention_seg_overlap": Measure(
+            f"share of the attention's top 10 % in the probability's top 10 %; {POSITIVE}",
+            True,
+            needs_attention=True,
+        ),
+        "attention_gt_corr": Measure(
+            f"Pearson over pixels, attention and mask; {POSITIVE}", True, needs_attention=True
+        ),
+        "attention_seg_corr": Measure(
+            f"Pearson over pixels, attention and probability; {POSITIVE}",
+            True,
+            needs_attention=True,
+        ),
+        "attention_gt_distance": Measure(
+            f"{_ATTENTION}; {POSITIVE}", False, PX, needs_attention=True
+        ),
+        "attention_gt_distance_mm": Measure(
+            f"{_ATTENTION}; {_IN_MM}", False, MM, needs_attention=True
+        ),
+        "pointing_game": Measure(
+            f"1 where the attention's peak is in the mask; {POSITIVE}", True, needs_attention=True
+        ),
+        "pointing_game_distance": Measure(f"{_PEAK}; {POSITIVE}", False, PX, needs_attention=True),
+        "pointing_game_distance_mm": Measure(f"{_PEAK}; {_IN_MM}", False, MM, needs_attention=True),
+        "energy_inside": Measure(
+            f"share of the attention's sum inside the mask; {POSITIVE}", True, needs_attention=True
+        ),
+        "soft_iou": Measure(
+            f"sum(min(attention, mask)) / sum(max(attention, mask)); {POSITIVE}",
+            True,
+            needs_attention=True,
+        ),
+        "nss": Measure(
+            f"the attention's z-score in the mask; {POSITIVE}",
+            True,
+            "standard deviations",
+            needs_attention=True,
+        ),
+        "attention_min": Measure(
+            "lowest attention in the image; mean over all cases", needs_attention=True
+        ),
+        "attention_max": Measure(
+            "highest attention in the image; mean over all cases", needs_attention=True
+        ),
+        "attention_std": Measure(
+            "standard deviation of attention over pixels; mean over all cases",
+            needs_attention=True,
+        ),
+    }
     n_cases: Tensor
     n_positive: Tensor
     n_with_spacing: Tensor
 
-    def __init__(self, *, has_attention: bool = True) -> None:
-        names = [*OF_SEGMENTATION, "area_baseline", *(NEEDS_ATTENTION if has_attention else ())]
-        super().__init__(names)
+    def __init__(
+        self,
+        *,
+        has_attention: Annotated[
+            bool, Doc("false leaves out what is about attention, for a model without it")
+        ] = True,
+    ) -> None:
+        super().__init__(
+            name
+            for name, measure in self.measures.items()
+            if not name.startswith("n_") and (has_attention or not measure.needs_attention)
+        )
         for name in ("n_cases", "n_positive", "n_with_spacing"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,15 @@ from torchmetrics import Metric
 
 from attnseg.common.errors import NonFiniteError
 from attnseg.common.finite import all_finite
+from attnseg.component import Measure
+
+NEUTRAL_THRESHOLD = 0.5
+"""Where a mask is cut as long as no threshold is known."""
+
+POSITIVE = "mean over the cases with a non-empty mask"
+PX = "px at 512 x 512"
+MM = "mm"
+"""Words of many definitions."""
 
 
 def wide(values: Tensor) -> Tensor:
@@ -35,6 +44,10 @@ def check_maps(*maps: Tensor) -> None:
 class CaseMetric(Metric):
     """A metric over cases.
 
+    One of ours has a `name` and says what it gives in `measures`; `attnseg.metrics.collection`
+    finds it by its file. Its constructor may ask for `has_attention`, `threshold` and
+    `evaluation`, its `update` for what `CaseMetrics.update` takes.
+
     `update` leaves the values of each case of its batch in `last` (name -> (B,), NaN where a
     value is not defined for a case), so that whoever needs rows of cases computes nothing
     twice. `last` is no state: it is neither reduced nor reset.
@@ -42,6 +55,8 @@ class CaseMetric(Metric):
 
     full_state_update = False
     is_differentiable = False
+    name: ClassVar[str]
+    measures: ClassVar[Mapping[str, Measure]] = {}
     last: dict[str, Tensor]
 
     def __init__(self) -> None:

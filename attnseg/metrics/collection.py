@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+import attnseg.metrics
+from attnseg.component import provide
 from attnseg.metrics.alignment import AlignmentMetrics
 from attnseg.metrics.base import CaseMetric
 from attnseg.metrics.froc import LesionMetrics
 from attnseg.metrics.lesions import LesionMatch
-from attnseg.metrics.original import OriginalDice
-from attnseg.metrics.segmentation import NEUTRAL_THRESHOLD, SegmentationMetrics
-from attnseg.metrics.surface import SurfaceMetrics
+from attnseg.metrics.segmentation import SegmentationMetrics
 from attnseg.metrics.values import Prepared
+
+
+def own_metrics() -> list[type[CaseMetric]]:
+    """The metrics of the files of `attnseg.metrics`, by file."""
+    found = []
+    for file in pkgutil.iter_modules(attnseg.metrics.__path__):
+        module = importlib.import_module(f"attnseg.metrics.{file.name}")
+        found += [
+            made
+            for made in vars(module).values()
+            if isinstance(made, type) and issubclass(made, CaseMetric)
+            if made.__module__ == module.__name__ and "name" in vars(made)
+        ]
+    return found
 
 
 class CaseMetrics(MetricCollection):
@@ -69,7 +85,7 @@ class TrainingMetrics(CaseMetrics):
 
 
 class ValidationMetrics(CaseMetrics):
-    """Every metric of a validation epoch, or of an evaluation.
+    """Every metric of a validation epoch, or of an evaluation: all that `attnseg.metrics` has.
 
     The same object serves both: during training no threshold is known, so Dice and IoU are
     given at the best one (`best_threshold`, which a checkpoint then keeps), and lesions and
@@ -82,9 +98,7 @@ class ValidationMetrics(CaseMetrics):
         threshold: a pixel is predicted where its probability is strictly above it; None during
             training.
         has_attention: False leaves out what is about attention, for a model without it.
-        lesions: add FROC and lesion counts (10 to 20 ms a case at 512 x 512).
-        surface: add HD95.
-        mended: add the Dice with one kind of error mended; needs `lesions`.
+        evaluation: add what only evaluations take the time for.
     """
 
     def __init__(
@@ -92,21 +106,16 @@ class ValidationMetrics(CaseMetrics):
         threshold: float | None = None,
         *,
         has_attention: bool = True,
-        lesions: bool = True,
-        surface: bool = False,
-        mended: bool = False,
+        evaluation: bool = False,
     ) -> None:
-        operating = NEUTRAL_THRESHOLD if threshold is None else threshold
-        metrics: dict[str, CaseMetric] = {
-            "alignment": AlignmentMetrics(has_attention=has_attention),
-            "segmentation": SegmentationMetrics(threshold),
-            "original": OriginalDice(),
-        }
-        if surface:
-            metrics["surface"] = SurfaceMetrics(operating)
-        if lesions:
-            metrics["lesions"] = LesionMetrics(operating, mended=mended)
-        super().__init__(metrics)
+        told = {"threshold": threshold, "has_attention": has_attention, "evaluation": evaluation}
+        super().__init__(
+            {
+                metric.name: provide(metric, **told)
+                for metric in own_metrics()
+                if evaluation or not all(one.evaluation for one in metric.measures.values())
+            }
+        )
 
     def last(self) -> list[dict[str, float]]:
         """Every per-case value of the last batch, a dict a case; NaN where it has no meaning."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from attnseg.metrics.base import MeanOverCases, check_maps
+from attnseg.component import Doc, Measure
+from attnseg.metrics.base import NEUTRAL_THRESHOLD, MeanOverCases, check_maps
 from attnseg.metrics.lesions import (
     MIN_SHARE,
     LesionMatch,
@@ -16,8 +19,24 @@ from attnseg.metrics.lesions import (
     match_lesions,
 )
 from attnseg.metrics.maps import REFERENCE_SIZE
-from attnseg.metrics.mending import mended_dice
-from attnseg.metrics.names import FROC, MENDED, RATES, SIZE_BINS, SIZES
+from attnseg.metrics.mending import MENDED, mended_dice
+
+RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""False positives per image of the curve (LUNA16: Setio 2017, 10.1016/j.media.2017.06.015)."""
+
+SIZE_BINS = {"mm": (10.0, 20.0), "px": (16.0, 32.0)}
+"""Limits of small, medium and large equivalent diameters: in mm, and in pixels at 512 x 512."""
+
+SIZES = {
+    "": "",
+    "_below_16px": "; lesions of an equivalent diameter below 16 px at 512 x 512",
+    "_16_to_32px": "; lesions of an equivalent diameter 16 to 32 px at 512 x 512",
+    "_above_32px": "; lesions of an equivalent diameter above 32 px at 512 x 512",
+    "_below_10mm": "; lesions of an equivalent diameter below 10 mm",
+    "_10_to_20mm": "; lesions of an equivalent diameter 10 to 20 mm",
+    "_above_20mm": "; lesions of an equivalent diameter above 20 mm",
+}
+"""What the names of a count and a sensitivity by size end with, and what that means."""
 
 MAX_FALSE_POSITIVES = 100
 """False positives that a case keeps, the highest: bounds memory; the curve ends at 8 an image."""
@@ -70,13 +89,35 @@ class LesionMetrics(MeanOverCases):
     `attnseg.metrics.lesions` says what a candidate is and when it hits. `last` holds `n_lesions`,
     `n_lesions_found` and `n_false_positive_lesions` at the threshold; `last_matches` what they were
     counted from.
-
-    Args:
-        threshold: the operating threshold. Candidates are looked for at it and at its halvings.
-        min_share: share of a candidate in a lesion from which it hits the lesion.
-        mended: add `mended_dice`, to `last` as well.
     """
 
+    name = "lesions"
+    measures = {
+        "froc_sensitivity_at_{}": Measure(
+            "highest share of lesions hit at no more than {} false positives an image",
+            True,
+            each=RATES,
+        ),
+        "froc_mean": Measure("mean of the seven froc_sensitivity_at_...", True),
+        "false_positive_lesions_per_negative": Measure(
+            "predicted components at the threshold; mean over the cases with an empty mask", False
+        ),
+        "n_lesions{}": Measure("8-connected components of the masks{}", each=SIZES),
+        "lesion_sensitivity{}": Measure(
+            "share of lesions that a predicted component hits at the threshold{}", True, each=SIZES
+        ),
+        "dice_without_false_lesions": Measure(
+            "dice_positive if components that hit no lesion were gone", True, evaluation=True
+        ),
+        "dice_with_exact_outlines": Measure(
+            "dice_positive if found lesions took the place of what hits them", True, evaluation=True
+        ),
+        "dice_with_all_found": Measure(
+            "dice_positive if the lesions that are not found were there, with their true outlines",
+            True,
+            evaluation=True,
+        ),
+    }
     lesions: list[Tensor]
     false_positives: list[Tensor]
     n_images: Tensor
@@ -85,10 +126,18 @@ class LesionMetrics(MeanOverCases):
     last_matches: list[LesionMatch]
 
     def __init__(
-        self, threshold: float = 0.5, min_share: float = MIN_SHARE, *, mended: bool = False
+        self,
+        threshold: Annotated[
+            float | None, Doc("candidates are looked for at it and at its halvings; null: 0.5")
+        ] = None,
+        min_share: Annotated[
+            float, Doc("of a candidate in a lesion, from which it hits the lesion")
+        ] = MIN_SHARE,
+        *,
+        evaluation: Annotated[bool, Doc("add mended_dice, to `last` as well")] = False,
     ) -> None:
-        super().__init__(MENDED if mended else ())
-        self.levels = levels_below(threshold)
+        super().__init__(MENDED if evaluation else ())
+        self.levels = levels_below(NEUTRAL_THRESHOLD if threshold is None else threshold)
         self.min_share = min_share
         self.last_matches = []
         # best score, found at the threshold, diameter in px at 512 x 512, diameter in mm
@@ -149,7 +198,10 @@ class LesionMetrics(MeanOverCases):
         n_negatives = int(self.n_negatives)
         per_negative = int(self.n_on_negatives) / n_negatives if n_negatives else float("nan")
         return {
-            **dict(zip(FROC, curve, strict=True)),
+            **{
+                f"froc_sensitivity_at_{rate:g}": value
+                for rate, value in zip(RATES, curve, strict=True)
+            },
             "froc_mean": sum(curve) / len(curve),
             "false_positive_lesions_per_negative": per_negative,
             **_sensitivity_by_size(lesions),
@@ -163,8 +215,11 @@ def _sensitivity_by_size(lesions: npt.NDArray[np.float32]) -> dict[str, float]:
     chosen = {"": np.ones(len(lesions), dtype=bool)}
     for column, unit in ((2, "px"), (3, "mm")):
         (small, large), size = SIZE_BINS[unit], lesions[:, column]
-        groups = (size < small, (size >= small) & (size <= large), size > large)
-        chosen |= dict(zip(SIZES[unit], groups, strict=True))
+        chosen |= {
+            f"_below_{small:g}{unit}": size < small,
+            f"_{small:g}_to_{large:g}{unit}": (size >= small) & (size <= large),
+            f"_above_{large:g}{unit}": size > large,
+        }
     values: dict[str, float] = {}
     for name, which in chosen.items():
         values[f"n_lesions{name}"] = int(which.sum())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from attnseg.component import Measure
 from attnseg.metrics.base import CaseMetric, check_maps, wide
 from attnseg.metrics.values import Prepared
 
@@ -26,6 +27,12 @@ class OriginalDice(CaseMetric):
     and the process on which they do, do not matter.
     """
 
+    name = "original"
+    measures = {
+        "dice_original": Measure(
+            "the original's figure: soft Dice of batches of two in order of case id", True
+        )
+    }
     ids: list[Tensor]
     sums: list[Tensor]
 

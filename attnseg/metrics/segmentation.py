@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
-from attnseg.metrics.base import CaseMetric, check_maps, wide
+from attnseg.component import Doc, Measure
+from attnseg.metrics.base import NEUTRAL_THRESHOLD, POSITIVE, CaseMetric, check_maps, wide
 from attnseg.metrics.values import Prepared
 
 THRESHOLDS = (
@@ -14,8 +17,6 @@ THRESHOLDS = (
     *(0.99, 0.995, 0.998, 0.999),
 )
 """Where the sweep looks: every 0.02, and finer at both ends, where an ill-calibrated net works."""
-
-NEUTRAL_THRESHOLD = 0.5
 
 _TIE = 1e-9  # mean Dice closer than this is the same: sums over processes differ in the last bit
 
@@ -35,11 +36,24 @@ class SegmentationMetrics(CaseMetric):
     `last` holds per case `n_mask_pixels`, `probability_max` and, where a threshold was given,
     `n_predicted_pixels`, `n_false_positive_pixels`, and `dice` and `iou` (NaN for an empty mask).
     `last_dice` holds that Dice at each of `thresholds`: (B, K).
-
-    Args:
-        threshold: where to measure; None measures at the best threshold.
     """
 
+    name = "segmentation"
+    measures = {
+        "threshold": Measure("probability above which a pixel is predicted"),
+        "best_threshold": Measure(
+            "the threshold with the highest dice_positive on these very cases"
+        ),
+        "dice_positive": Measure(f"Dice of the mask at the threshold; {POSITIVE}", True),
+        "dice_positive_at_best_threshold": Measure(
+            f"Dice at best_threshold, an optimistic bound; {POSITIVE}", True
+        ),
+        "dice_global": Measure("Dice at the threshold of the pixels of all cases, pooled", True),
+        "iou_positive": Measure(f"intersection over union at the threshold; {POSITIVE}", True),
+        "false_positive_pixels_per_negative": Measure(
+            "predicted pixels at the evaluated size; mean over the cases with an empty mask", False
+        ),
+    }
     grid: Tensor
     last_dice: Tensor
     dice: Tensor
@@ -51,7 +65,12 @@ class SegmentationMetrics(CaseMetric):
     n_positive: Tensor
     n_negative: Tensor
 
-    def __init__(self, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        threshold: Annotated[
+            float | None, Doc("where to measure; null: at the best threshold")
+        ] = None,
+    ) -> None:
         super().__init__()
         self.threshold = threshold
         self.thresholds = sorted({*THRESHOLDS, *([] if threshold is None else [threshold])})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,9 +11,21 @@ from scipy.ndimage import binary_erosion
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from attnseg.metrics.base import MeanOverCases, check_maps
+from attnseg.component import Doc, Measure
+from attnseg.metrics.base import (
+    MM,
+    NEUTRAL_THRESHOLD,
+    POSITIVE,
+    PX,
+    MeanOverCases,
+    check_maps,
+)
 from attnseg.metrics.maps import REFERENCE_SIZE
 
+_HD95 = (
+    "95th percentile Hausdorff distance at the threshold, the image's diagonal where nothing is "
+    "predicted"
+)
 Points = npt.NDArray[np.float64]
 
 
@@ -43,16 +57,26 @@ class SurfaceMetrics(MeanOverCases):
     that predicting nothing never pays. `n_empty_predictions` counts them. Cases with an empty
     mask are left out (their false positives are counted elsewhere), cases without spacing are
     left out of `hd95_mm`.
-
-    Args:
-        threshold: a pixel is predicted where its probability is strictly above it.
     """
 
+    name = "surface"
+    measures = {
+        "hd95": Measure(f"{_HD95}; {POSITIVE}", False, PX, evaluation=True),
+        "hd95_mm": Measure(f"{_HD95}; {POSITIVE} and known spacing", False, MM, evaluation=True),
+        "n_empty_predictions": Measure(
+            "positive cases in which nothing is predicted at the threshold", False, evaluation=True
+        ),
+    }
     n_empty_predictions: Tensor
 
-    def __init__(self, threshold: float = 0.5) -> None:
+    def __init__(
+        self,
+        threshold: Annotated[
+            float | None, Doc("a pixel is predicted where its probability is above; null: 0.5")
+        ] = None,
+    ) -> None:
         super().__init__(["hd95", "hd95_mm"])
-        self.threshold = threshold
+        self.threshold = NEUTRAL_THRESHOLD if threshold is None else threshold
         self.add_state("n_empty_predictions", torch.zeros((), dtype=torch.int64), "sum")
 
     def update(self, probability: Tensor, mask: Tensor, spacing: Tensor) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from attnseg.metrics.names import MENDED
 from attnseg.reports.cases import (
     ATTENTION_HITS,
     FOUND_DICE,
@@ -301,11 +300,11 @@ def _false_positives(summary: Row, cases: Sequence[Row]) -> Finding | None:
 def _dice_is_lost(summary: Row, cases: Sequence[Row]) -> Finding | None:
     value = values_of(summary)
     dice = value("dice_positive")
-    most = max(MENDED, key=value)
+    most = max(_ERRORS, key=value)
     if not value(most) - dice >= MENDABLE:  # NaN where nothing was measured
         return None
     error, advice = _ERRORS[most]
-    without, exact, found = (number(value(name)) for name in MENDED)
+    without, exact, found = (number(value(name)) for name in _ERRORS)
     return Finding(
         "dice_lost",
         "info",
@@ -313,7 +312,7 @@ def _dice_is_lost(summary: Row, cases: Sequence[Row]) -> Finding | None:
         f"dice_positive is {number(dice)}. With that alone changed it would be {without} without"
         f" the false lesions, {exact} if the lesions that are found had their true outlines, or"
         f" {found} if the others were found.",
-        {"dice_positive": dice, **_numbers(summary, *MENDED)},
+        {"dice_positive": dice, **_numbers(summary, *_ERRORS)},
         advice=advice,
     )
 
@@ -335,7 +334,7 @@ _ERRORS = {
         " encoder find more.",
     ),
 }
-"""Of each of `MENDED`: what it mends, and what to try against it."""
+"""Of Dice with one kind of error mended: what that is, and what to try against it."""
 
 
 def _training_gap(cases: Sequence[Row], training: Sequence[Row]) -> Finding | None:

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from attnseg.common.files import read_csv
-from attnseg.metrics.froc import froc_sensitivity
+from attnseg.metrics.froc import RATES, SIZE_BINS, froc_sensitivity
 from attnseg.metrics.lesions import NOT_FOUND
-from attnseg.metrics.names import RATES, SIZE_BINS
 from attnseg.reports.style import (
     BLACK,
     BLUE,

@@ -101,7 +101,22 @@ def without_free(plain: Mapping[str, Any]) -> dict[str, Any]:
     for section, keys in _FREE.items():
         if keys is not None and isinstance(kept.get(section), Mapping):
             kept[section] = {k: v for k, v in kept[section].items() if k not in keys}
+    if isinstance(metrics := kept.pop("metrics", None), Mapping):
+        watched = {name: value for name, value in metrics.items() if _is_watched(name, plain)}
+        kept |= {"metrics": watched} if watched else {}
     return kept
+
+
+def _is_watched(metric: str, plain: Mapping[str, Any]) -> bool:
+    """Whether a metric of `metrics` decides which weights are kept, or when training ends."""
+    callbacks = plain.get("callbacks")
+    sections = callbacks.values() if isinstance(callbacks, Mapping) else ()
+    monitors = [
+        str(section.get("monitor"))
+        for section in sections
+        if isinstance(section, Mapping) and section.get("enabled", True)
+    ]
+    return any(name == f"val/{metric}" or name.startswith(f"val/{metric}_") for name in monitors)
 
 
 def id_part(config: TrainConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from attnseg.common.errors import ConfigError
-from attnseg.metrics.definitions import lower_is_better
+from attnseg.config.measures import higher_is_better, recorded_in
 from attnseg.runs.hold import STALE_S, alone
 from attnseg.runs.records import RunRecord
 
@@ -144,8 +144,12 @@ def best_value(run: RunRecord, metric: str | None) -> float:
     for name in (metric, f"val/{metric}"):
         values = [value for row in run.rows if math.isfinite(value := _number(row.get(name)))]
         if values:
-            return min(values) if lower_is_better(name) else max(values)
+            return min(values) if _falling(run, name) else max(values)
     return math.nan
+
+
+def _falling(run: RunRecord, column: str) -> bool:
+    return higher_is_better(column, recorded_in([run.status])) is False
 
 
 def _untouchable(run: RunRecord, moment: float) -> str:
@@ -184,7 +188,7 @@ def _all_but_best(
     notes += [
         f"{r.path}: kept, it has no {metric or 'best'} value" for r in runs if r not in ranked
     ]
-    falling = lower_is_better(next(iter(columns), ""))
+    falling = any(_falling(run, column) for run in ranked for column in columns)
     ranked.sort(key=lambda run: best_value(run, metric), reverse=not falling)
     return ranked[keep:]
 

@@ -13,7 +13,6 @@ from typing import IO, Any
 from attnseg.common.errors import ConfigError, UserError
 from attnseg.common.files import make_folder
 from attnseg.config import LauncherConfig, OptunaSweepConfig, Space, TrainConfig, TrialConfig
-from attnseg.metrics.names import refuse_unknown
 from attnseg.sweeps.jobs import Runner, conclude, stopping_on_signals
 from attnseg.sweeps.names import job_name
 from attnseg.sweeps.record import Job, SweepRecord
@@ -48,7 +47,6 @@ def run_search(plan: SearchPlan) -> int:
         0 done, 1 some runs failed, 2 some points were the user's mistake, 75 interrupted.
     """
     load_optuna()
-    refuse_unknown_objectives(plan.config)
     make_folder(plan.record.path / "trials", "run.root")
     runner = Runner(plan.record, plan.launcher, fail_fast=plan.config.fail_fast)
     search = Search(plan)
@@ -67,16 +65,6 @@ def run_search(plan: SearchPlan) -> int:
     code = conclude(plan.record)
     search.print_best()
     return code
-
-
-def refuse_unknown_objectives(config: OptunaSweepConfig) -> None:
-    """Refuse a mistyped objective before anything trains.
-
-    Raises:
-        ConfigError: no validation gives such a metric.
-    """
-    wanted = [("sweep.objectives", objective.metric) for objective in config.objectives]
-    refuse_unknown(wanted, has_attention=True)
 
 
 class Search:

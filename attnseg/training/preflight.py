@@ -9,8 +9,8 @@ from pathlib import Path
 
 from attnseg.common.errors import ConfigError
 from attnseg.common.files import user_path
-from attnseg.config import TrainConfig
-from attnseg.metrics.names import refuse_unknown
+from attnseg.config import OptunaSweepConfig, TrainConfig
+from attnseg.config.measures import ends_told, refuse_unknown, refuse_wrong_end
 from attnseg.runs.pretrained import no_such_checkpoint
 
 
@@ -33,16 +33,45 @@ def refuse_missing_paths(config: TrainConfig) -> None:
 
 
 def refuse_unknown_monitors(config: TrainConfig) -> None:
-    """Refuse to watch a metric that there is not.
+    """Refuse to watch a metric that there is not, or for its worst value.
 
     Raises:
-        ConfigError: a monitor is none of what a validation of this model gives.
+        ConfigError: a monitor is none of what a validation of this model gives, or its mode is not
+            the metric's.
     """
+    watched = monitors_of(config)
+    refuse_unknown(
+        [(key, name) for key, name, _ in watched],
+        has_attention=config.attention.name != "none",
+        others=config.metrics,
+    )
+    refuse_wrong_end(watched, ends_told(config.metrics))
+
+
+def monitors_of(config: TrainConfig) -> list[tuple[str, str, bool]]:
+    """What is watched: the key, the metric, and whether high values are looked for."""
     settings = config.callbacks
-    monitors = [("callbacks.checkpoint.monitor", settings.checkpoint.monitor)]
+    sections = {"checkpoint": settings.checkpoint}
     if settings.early_stopping.enabled:
-        monitors.append(("callbacks.early_stopping.monitor", settings.early_stopping.monitor))
-    refuse_unknown(monitors, has_attention=config.attention.name != "none")
+        sections["early_stopping"] = settings.early_stopping  # type: ignore[assignment]
+    return [
+        (f"callbacks.{name}.monitor", section.monitor, section.mode == "max")
+        for name, section in sections.items()
+    ]
+
+
+def refuse_unknown_objectives(config: TrainConfig) -> None:
+    """Refuse a mistyped objective of a search, or one that looks for the worst.
+
+    Raises:
+        ConfigError: no validation gives such a metric, or its direction is the other.
+    """
+    assert isinstance(config.sweep, OptunaSweepConfig)
+    key = "sweep.objectives"
+    wanted = [(key, one.metric, one.direction == "maximize") for one in config.sweep.objectives]
+    names = [(key, name) for key, name, _ in wanted]
+    refuse_unknown(names, has_attention=True, others=config.metrics)
+    refuse_wrong_end(wanted, ends_told(config.metrics))
 
 
 def refuse_unusable_precision(config: TrainConfig) -> None:

@@ -104,7 +104,7 @@ def score_prediction(
         for studied in train[::3]:
             tuning.update(*(_tensor(one) for one in (predict(studied), padded(studied.mask, size))))
         threshold = tuning.best_threshold()
-        metrics = ValidationMetrics(threshold, surface=True)
+        metrics = ValidationMetrics(threshold, evaluation=True)
         for studied in held_out:
             guess, truth = _tensor(predict(studied)), _tensor(padded(studied.mask, size))
             spacing = torch.full((1, 2), studied.spacing)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from attnseg.common.errors import CheckpointError, DataError
 from attnseg.evaluation.engine import DESCRIPTION, EvaluatedCase, evaluate_batches, write_results
 from attnseg.metrics.collection import ValidationMetrics
-from attnseg.metrics.names import MENDED
+from attnseg.metrics.mending import MENDED
 from attnseg.nn.output import DualPathwayOutput
 
 THRESHOLD = 0.35
@@ -72,7 +72,7 @@ def evaluate(model: Echo | None = None, **options: Any) -> Any:
 
 
 def test_the_summary_is_what_the_metrics_compute() -> None:
-    metrics = ValidationMetrics(THRESHOLD, surface=True, mended=True)
+    metrics = ValidationMetrics(THRESHOLD, evaluation=True)
     for batch in make_batches(size=2):
         maps = batch["drr"], batch["xray"].sigmoid(), batch["mask"]
         metrics.update(*maps, batch["spacing"], batch["case_id"])

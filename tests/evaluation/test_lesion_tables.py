@@ -12,8 +12,7 @@ import torch
 
 from attnseg.evaluation.engine import EvaluationResult, evaluate_batches
 from attnseg.evaluation.lesion_tables import LesionTables
-from attnseg.metrics.froc import MAX_FALSE_POSITIVES, froc_sensitivity
-from attnseg.metrics.names import FROC, RATES
+from attnseg.metrics.froc import MAX_FALSE_POSITIVES, RATES, froc_sensitivity
 from tests.evaluation.test_engine import THRESHOLD, Echo, make_batches
 
 HIGH, LOW = pytest.approx(0.75), pytest.approx(0.25)
@@ -40,7 +39,7 @@ def test_they_hold_the_curve_and_the_counts(tmp_path: Path) -> None:
     wrong = [row["score"] for row in candidates if not row["lesions"]]
     assert wrong
     curve = froc_sensitivity(score, np.array(wrong, dtype=np.float32), n_images=7)
-    assert curve == [summary[name] for name in FROC]
+    assert curve == [summary[name] for name in summary if "froc_sens" in name]
     assert len(curve) == len(RATES)
     found = np.mean([int(row["found"]) for row in lesions])
     assert found == pytest.approx(summary["lesion_sensitivity"])

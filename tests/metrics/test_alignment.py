@@ -11,9 +11,8 @@ from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
 from attnseg.metrics import maps
-from attnseg.metrics.alignment import AlignmentMetrics, alignment_per_case
+from attnseg.metrics.alignment import OF_EVERY_CASE, AlignmentMetrics, alignment_per_case
 from attnseg.metrics.maps import distances_to_mask, moments
-from attnseg.metrics.names import OF_EVERY_CASE
 from attnseg.metrics.regions import Region
 from attnseg.metrics.values import Map, RankedMap
 

@@ -8,9 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnseg.metrics.froc import MAX_FALSE_POSITIVES, LesionMetrics, froc_sensitivity
+from attnseg.metrics.froc import MAX_FALSE_POSITIVES, RATES, LesionMetrics, froc_sensitivity
 from attnseg.metrics.lesions import levels_below, match_lesions
-from attnseg.metrics.names import RATES
 
 LEVELS = levels_below(0.5)
 

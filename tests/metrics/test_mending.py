@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from attnseg.metrics.lesions import EIGHT, MIN_SHARE, levels_below, match_lesions
-from attnseg.metrics.mending import mended_dice
-from attnseg.metrics.names import MENDED
+from attnseg.metrics.mending import MENDED, mended_dice
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 

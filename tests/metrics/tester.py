@@ -17,7 +17,7 @@ from attnseg.metrics.collection import ValidationMetrics
 
 from .references import NAN, Example
 
-OPTIONS = {"training": {}, "evaluation": {"threshold": 0.4, "surface": True}}
+OPTIONS = {"training": {}, "evaluation": {"threshold": 0.4, "evaluation": True}}
 """How `ValidationMetrics` is made during training, and in an evaluation."""
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attnseg.metrics.alignment import alignment_per_case
-from attnseg.metrics.names import MENDED
+from attnseg.metrics.mending import MENDED
 from attnseg.reports.diagnosis import ENERGY_GAIN, LOW_NSS, Finding, diagnose
 
 from .fakes import case_rows, negative_rows, summary_of

@@ -164,7 +164,7 @@ def test_the_metrics_keep_no_image() -> None:
     """What a case leaves behind is small, and the same whatever the size of its image."""
 
     def kept(size: int, n_cases: int) -> int:
-        metrics = ValidationMetrics(surface=True)
+        metrics = ValidationMetrics(evaluation=True)
         for number in range(n_cases):
             mask = torch.zeros(1, 1, size, size)
             mask[..., :4, :4] = 1.0

@@ -19,9 +19,9 @@ from attnseg.common.errors import FAILED, INTERRUPTED, ConfigError, DataError
 from attnseg.common.signals import STOP
 from attnseg.config import TrainConfig
 from attnseg.config.compose import compose_checked
+from attnseg.config.measures import validation_names
 from attnseg.data.datamodule import AttnSegDataModule
 from attnseg.imaging.images import write_image
-from attnseg.metrics.names import validation_names
 from attnseg.nn.dual_pathway import DualPathwayModel
 from attnseg.runs.checkpoints import load_checkpoints, read_checkpoint
 from attnseg.runs.folder import RunFolder

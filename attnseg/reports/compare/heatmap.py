@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from attnseg.common.errors import ConfigError
-from attnseg.metrics.definitions import lower_is_better
 from attnseg.reports.compare.differences import find_key
 from attnseg.reports.compare.statistics import mean_sd
 from attnseg.reports.compare.study import Study
@@ -67,8 +66,9 @@ def draw_heatmap(study: Study, keys: tuple[str, str], metric: str, path: Path) -
         return None
     figure = new_figure(max(4.8, 1.25 * len(columns) + 2.8), 0.72 * len(rows) + 1.7)
     axes = figure.subplots()
-    arrow = "lower is better" if lower_is_better(metric) else "higher is better"
-    tidy(axes, f"{metric}, {study.split} split ({arrow})")
+    good = study.higher_is_better(metric)
+    end = "" if good is None else " (higher is better)" if good else " (lower is better)"
+    tidy(axes, f"{metric}, {study.split} split{end}")
     axes.grid(False)
     image = axes.imshow(np.ma.masked_invalid(means), cmap=_MAP, aspect="auto")
     _write(axes, rows, columns, cells, image)

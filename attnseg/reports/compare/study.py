@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attnseg.common.errors import ConfigError
+from attnseg.config.measures import higher_is_better, recorded_in
 from attnseg.reports.compare.differences import (
     Flat,
     defining,
@@ -119,6 +120,11 @@ class Study:
     def runs(self) -> list[tuple[Group, ComparedRun]]:
         """Every run with its group."""
         return [(group, run) for group in self.groups for run in group.runs]
+
+    def higher_is_better(self, metric: str) -> bool | None:
+        """Which end of a metric is the good one; None: neither, or no run says."""
+        records = [run.record.status for _, run in self.runs]
+        return higher_is_better(metric, recorded_in([*records, *(r.summary for _, r in self.runs)]))
 
     def matching(self, word: str) -> list[Group]:
         """The groups that a run's name, folder, id (or its beginning), or key=value picks."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnseg.common.files import csv_text
-from attnseg.metrics.definitions import lower_is_better
+from attnseg.config.measures import higher_is_better
 from attnseg.reports.compare.pairing import Comparison
 from attnseg.reports.compare.study import ComparedRun, Group, Study
 from attnseg.reports.style import number
@@ -36,7 +36,7 @@ class Table:
 def group_table(study: Study, metrics: Sequence[str]) -> Table:
     """A row a group: what differs, and every metric's mean and spread over seeds."""
     shown = [name for name in metrics if any(_known(g, name) for g in study.groups)]
-    head = ("configuration", "seeds", *(f"{name} {_arrow(name)}" for name in shown))
+    head = ("configuration", "seeds", *(_headed(n, study.higher_is_better(n)) for n in shown))
     rows = []
     for group in study.groups:
         seeds = [str(run.record.seed) for run in group.counted]
@@ -154,7 +154,7 @@ def _pair_row(one: Comparison) -> tuple[Cell, ...]:
     ours, theirs = one.n_seeds
     return (
         Cell(one.group, one.group),
-        Cell(f"{one.metric} {_arrow(one.metric)}" if one.metric else "–", one.metric),
+        Cell(_headed(one.metric, higher_is_better(one.metric)) or "–", one.metric),
         Cell(_signed(one.difference, decimals), one.difference, _verdict(one)),
         Cell(f"{low} … {high}" if _finite(one.low) else "–", one.low),
         Cell(_p(one.p), one.p),
@@ -171,7 +171,10 @@ def _verdict(one: Comparison) -> str:
     """Coloured only where interval and test agree that there is a difference."""
     if not _finite(one.p_holm) or one.p_holm >= 0.05 or one.low <= 0.0 <= one.high:
         return ""
-    return "good" if (one.difference < 0) == lower_is_better(one.metric) else "bad"
+    good = higher_is_better(one.metric)
+    if good is None:
+        return ""
+    return "good" if (one.difference > 0) == good else "bad"
 
 
 def _mean_cell(group: Group, name: str) -> Cell:
@@ -217,8 +220,9 @@ def _seed(run: ComparedRun) -> str:
     return "–" if seed is None else str(seed)
 
 
-def _arrow(name: str) -> str:
-    return "↓" if lower_is_better(name) else "↑"
+def _headed(name: str, good: bool | None) -> str:
+    """A metric's name, and an arrow towards its good end."""
+    return name if good is None else f"{name} {'↑' if good else '↓'}"
 
 
 def _signed(value: float, decimals: int) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
+from attnseg.build import build_metrics
 from attnseg.config import OptunaSweepConfig, TrainConfig
+from attnseg.config.measures import refuse_wrong_end
 from attnseg.runs.folder import RunFolder
 from attnseg.training.callbacks.alignment_metrics import AlignmentMetricsCallback
 from attnseg.training.callbacks.checkpointing import Checkpointing
@@ -23,6 +25,7 @@ from attnseg.training.callbacks.phase_switching import PhaseSwitching
 from attnseg.training.callbacks.progress import progress_bar
 from attnseg.training.callbacks.pruning import Pruning
 from attnseg.training.callbacks.tracking import Tracking
+from attnseg.training.preflight import monitors_of
 
 
 def build_callbacks(
@@ -54,7 +57,9 @@ def build_callbacks(
         callbacks.append(LostFolder(folder))
     callbacks.append(PhaseSwitching(config))
     callbacks.append(StopOnNonFinite(losses=settings.stop_on_non_finite))
-    metrics = AlignmentMetricsCallback(settings.train_metrics_every_n_steps)
+    named = build_metrics(config.metrics)
+    refuse_wrong_end(monitors_of(config), named.record())  # of those whose source does not tell
+    metrics = AlignmentMetricsCallback(settings.train_metrics_every_n_steps, named, folder)
     callbacks.append(metrics)
     if folder is not None:
         callbacks.append(Overlays(settings.overlays, folder))

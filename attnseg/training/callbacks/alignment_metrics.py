@@ -11,7 +11,11 @@ from torchmetrics import MetricCollection
 
 from attnseg.common.finite import derived
 from attnseg.common.processes import gather_from_ranks
+from attnseg.config.measures import RECORD
+from attnseg.metrics.batch import Batch
 from attnseg.metrics.collection import TrainingMetrics, ValidationMetrics
+from attnseg.metrics.named import NamedMetrics
+from attnseg.runs.folder import RunFolder
 from attnseg.training.callbacks.distributed import own_part
 from attnseg.training.record import record_of
 
@@ -25,13 +29,17 @@ class AlignmentMetricsCallback(pl.Callback):
 
     Args:
         every_n_steps: measure every n-th training batch of an epoch, the first one included.
+        named: what the configuration adds; they measure the validation split.
+        folder: the run's, whose status.json says what they mean; None: there is none.
     """
 
     train: TrainingMetrics
     val: ValidationMetrics
 
-    def __init__(self, every_n_steps: int = 1) -> None:
+    def __init__(self, every_n_steps: int, named: NamedMetrics, folder: RunFolder | None) -> None:
         self.every_n_steps = every_n_steps
+        self.named = named
+        self.folder = folder
         self._restored: dict[str, Any] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
@@ -44,6 +52,9 @@ class AlignmentMetricsCallback(pl.Callback):
         """Onto the model's device; a resume mid-epoch goes on with what was summed."""
         self.train.to(pl_module.device)
         self.val.to(pl_module.device)
+        self.named.to(pl_module.device)
+        if self.folder and trainer.is_global_zero and (told := self.named.record()):
+            self.folder.update_status(**{RECORD: told})
         if self._restored is not None:
             _fill(self.train, self._restored)
         self._restored = None
@@ -65,6 +76,7 @@ class AlignmentMetricsCallback(pl.Callback):
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """A new validation."""
         self.val.reset()
+        self.named.reset()
 
     def on_validation_batch_end(
         self,
@@ -76,15 +88,17 @@ class AlignmentMetricsCallback(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add the batch; one that is not finite ends the run when the validation does."""
-        if record_of(pl_module).step.finite:
-            self.val.update(**_maps(record_of(pl_module).step))
+        step = record_of(pl_module).step
+        if step.finite:
+            self.val.update(**_maps(step))
+            self.named.update(step.output, Batch.of(step.batch, pl_module.device))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Compute over all ranks; every rank gets the same values."""
         values = self.val.compute()
         if not math.isnan(values["best_threshold"]):
             pl_module.threshold = float(values["best_threshold"])
-        self._publish(pl_module, "val", values)
+        self._publish(pl_module, "val", {**values, **self.named.compute(values)})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Compute over all ranks."""

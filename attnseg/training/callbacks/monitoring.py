@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from attnseg.metrics.names import no_such_metric
+from attnseg.config.measures import no_such_metric
 from attnseg.training.record import record_of
 
 

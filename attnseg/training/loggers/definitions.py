@@ -4,44 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-Direction = Literal["min", "max"]
-
-_LOWER = ("_distance", "_distance_mm", "hd95", "hd95_mm", "_per_negative", "n_empty_predictions")
-_HIGHER = (
-    "_overlap",
-    "_corr",
-    "pointing_game",
-    "energy_inside",
-    "soft_iou",
-    "nss",
-    "dice_positive",
-    "dice_positive_at_best_threshold",
-    "dice_global",
-    "dice_original",
-    "iou_positive",
-    "froc_mean",
-)
-_HIGHER_PARTS = ("froc_sensitivity_at_", "lesion_sensitivity")
+from attnseg.config.measures import higher_is_better
 
 
-def direction(key: str) -> Direction | None:
-    """Which end of a ledger's column is the good one: `val/dice_positive` -> max; None: neither."""
-    family, _, name = key.partition("/")
-    if family not in ("train", "val"):
-        return None
-    if name.startswith("loss/") or name.endswith(_LOWER):
-        return "min"
-    return "max" if name.endswith(_HIGHER) or name.startswith(_HIGHER_PARTS) else None
-
-
-def define(run: Any, keys: Sequence[str]) -> None:
+def define(run: Any, keys: Sequence[str], recorded: Mapping[str, Any] | None = None) -> None:
     """Tell a W&B run its axes and, for the given metrics, what to keep in the summary.
 
     Args:
         run: a `wandb.Run`.
         keys: columns of the ledger; only those with a good end need a definition of their own.
+        recorded: what the run's status.json says of metrics that are not ours.
     """
     run.define_metric("epoch")
     run.define_metric("trainer/global_step")
@@ -49,21 +23,29 @@ def define(run: Any, keys: Sequence[str]) -> None:
         run.define_metric(pattern, step_metric="epoch")
     run.define_metric("step/*", step_metric="trainer/global_step")
     for key in keys:
-        if (end := direction(key)) is not None:
+        if (end := _good_end(key, recorded)) is not None:
             run.define_metric(key, step_metric="epoch", summary=f"{end},last")
 
 
-def summary_of(rows: Sequence[Mapping[str, float | str]]) -> dict[str, dict[str, float]]:
+def summary_of(
+    rows: Sequence[Mapping[str, float | str]], recorded: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, float]]:
     """Best and last of every metric that has a good end, over a whole ledger.
 
     W&B keeps such a summary itself, but begins it anew when a run is resumed.
     """
     found: dict[str, dict[str, float]] = {}
     for key in {key: None for row in rows for key in row}:
-        end = direction(key)
+        end = _good_end(key, recorded)
         values = [float(row[key]) for row in rows if row.get(key) not in (None, "")]
         values = [value for value in values if not math.isnan(value)]
         if end is not None and values:
             best = max(values) if end == "max" else min(values)
             found[key] = {end: best, "last": values[-1]}
     return found
+
+
+def _good_end(key: str, recorded: Mapping[str, Any] | None) -> str | None:
+    """Of a ledger's column: `val/dice_positive` -> max; None: neither."""
+    good = higher_is_better(key, recorded) if key.startswith(("train/", "val/")) else None
+    return None if good is None else "max" if good else "min"

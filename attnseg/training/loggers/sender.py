@@ -9,6 +9,7 @@ from typing import Any
 
 from attnseg.build import build_schedule
 from attnseg.config import TrainConfig
+from attnseg.config.measures import recorded_in
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import Row, read_ledger
 from attnseg.training.loggers.definitions import define, summary_of
@@ -59,7 +60,7 @@ class Sender:
         if epoch <= self.last_epoch:
             return
         new = [key for key in values if key not in self._defined]
-        define(self.run, new)
+        define(self.run, new, self._recorded())
         self._defined.update(new)
         row = {key: value for key, value in values.items() if not math.isnan(value)}
         row |= {
@@ -124,7 +125,8 @@ class Sender:
         if cases_csv(self.folder).is_file():
             # In the summary: it is of the run, not of a step, and takes up none.
             self.run.summary.update({"cases": wandb_table(cases_csv(self.folder))})
-        self.run.summary.update(summary_of([_numbers(r) for r in read_ledger(self.folder.ledger)]))
+        rows = [_numbers(row) for row in read_ledger(self.folder.ledger)]
+        self.run.summary.update(summary_of(rows, self._recorded()))
         best = self.folder.read_status().get("best")
         if best:
             self.run.summary.update({f"best/{key}": value for key, value in best.items()})
@@ -138,6 +140,9 @@ class Sender:
             artifact = wandb.Artifact(f"code-{self.run.id}", "code")
             artifact.add_dir(str(code_folder(self.folder)), skip_cache=True, policy="immutable")
             self.run.log_artifact(artifact)
+
+    def _recorded(self) -> dict[str, Any]:
+        return recorded_in([self.folder.read_status()])
 
     def _log(self, values: Mapping[str, Any], step: int, commit: bool | None = None) -> None:
         self.run.log(dict(values), step=max(step, self.floor), commit=commit)

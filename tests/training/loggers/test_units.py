@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from attnseg.metrics.collection import ValidationMetrics
 from attnseg.reports.overlays import OverlayCase
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import write_row
-from attnseg.training.loggers.definitions import direction, summary_of
+from attnseg.training.loggers.definitions import define, summary_of
 from attnseg.training.loggers.marks import is_sent, mark_of, write_sent
 from attnseg.training.loggers.media import (
     MediaCase,
@@ -24,16 +24,6 @@ from attnseg.training.loggers.media import (
 )
 from attnseg.training.loggers.snapshot import code_folder, read_snapshot, take_snapshot
 
-NEUTRAL = {"threshold", "best_threshold", "area_baseline", "attention_min", "attention_max"}
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_every_metric_has_a_good_end_or_is_known_to_have_none() -> None:
-    names = ValidationMetrics(0.5, surface=True).compute()
-    without = {name for name in names if direction(f"val/{name}") is None}
-    counts = {name for name in names if name.startswith("n_") and name != "n_empty_predictions"}
-    assert without == NEUTRAL | {"attention_std"} | counts
-
 
 @pytest.mark.parametrize(
     ("key", "end"),
@@ -44,10 +34,17 @@ def test_every_metric_has_a_good_end_or_is_known_to_have_none() -> None:
         ("val/lesion_sensitivity_below_10mm", "max"),
         ("weight/attention", None),
         ("epoch", None),
+        ("val/roughness", "min"),  # somebody else's, which said so of itself
+        ("val/roughness_mm", "min"),
     ],
 )
-def test_which_end_is_good(key: str, end: str | None) -> None:
-    assert direction(key) == end
+def test_which_end_is_kept(key: str, end: str | None) -> None:
+    said = {"roughness": {"definition": "", "unit": "", "higher_is_better": False}}
+    assert summary_of([{key: 1.0}], said).get(key) == (end and {end: 1.0, "last": 1.0})
+    kept: dict[str, str] = {}
+    run = SimpleNamespace(define_metric=lambda name, **told: kept.update({name: str(told)}))
+    define(run, [key], said)
+    assert ("summary" in kept.get(key, "")) == (end is not None)
 
 
 def test_the_summary_is_over_the_whole_ledger() -> None:
