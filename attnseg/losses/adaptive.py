@@ -90,6 +90,11 @@ class UncertaintyWeights(AdaptiveWeights):
     regulariser bears b_i too: without it that optimum would be 1 / (2 b_i L_i), and the
     schedule would be learned away. s_i is bounded smoothly, since a term that tends to 0 (and an
     alignment can) would drive its multiplier to infinity. Needs no weight decay.
+
+    Example:
+        >>> base = {"segmentation": 1.0, "attention": 0.5, "alignment": 0.0}
+        >>> UncertaintyWeights().weights(base)["attention"]
+        tensor(0.5000, grad_fn=<MulBackward0>)
     """
 
     BOUND = 4.0  # multipliers stay between exp(-4) = 0.018 and exp(4) = 55
@@ -120,6 +125,14 @@ class DwaWeights(AdaptiveWeights):
     lambda_i(t) = K exp(r_i / T) / sum_k exp(r_k / T) over the K active groups, with
     r_i = L_i(t - 1) / L_i(t - 2): terms that fall slowly gain weight. r_i is 1 until a group
     has two epochs behind it.
+
+    Example:
+        >>> weighting = DwaWeights()
+        >>> base = {"segmentation": 1.0, "attention": 1.0, "alignment": 0.0}
+        >>> for falls in (1.0, 0.5):
+        ...     weighting.end_epoch({"segmentation": 1.0, "attention": falls})
+        >>> [round(float(w), 2) for w in weighting.weights(base).values()]
+        [1.12, 0.88, 0.0]
     """
 
     last: Tensor
@@ -161,6 +174,16 @@ class GradNormWeights(AdaptiveWeights):
     positive, and neither the scale of a term nor of its gradient changes the size of a step.
     L_i(0) is taken anew when the set of active groups changes (a new phase), so that a newcomer
     is not compared with old progress. A group without a gradient in W is left where it is.
+
+    Example:
+        >>> layer = nn.Parameter(torch.ones(1))
+        >>> terms = {"segmentation": layer.sum(), "attention": 4 * layer.sum()}
+        >>> base = {"segmentation": 1.0, "attention": 1.0, "alignment": 0.0}
+        >>> weighting = GradNormWeights()
+        >>> weighting.step(terms, base, [layer])
+        >>> weights = weighting.weights(base)
+        >>> bool(weights["segmentation"] > weights["attention"])
+        True
     """
 
     needs_gradients = True

@@ -74,7 +74,13 @@ class AlignmentLoss(nn.Module):
 
 
 class PearsonLoss(nn.Module):
-    """1 - Pearson's r over the pixels of a case, mean over cases; 1 for a constant map."""
+    """1 - Pearson's r over the pixels of a case, mean over cases; 1 for a constant map.
+
+    Example:
+        >>> ramp = torch.arange(16.0).view(1, 1, 4, 4)
+        >>> round(float(PearsonLoss()(ramp, 2 * ramp + 1)), 4)
+        0.0
+    """
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Two maps (B, 1, H, W) -> scalar in [0, 2]."""

@@ -29,6 +29,11 @@ class Lesions(NamedTuple):
         lesion: (P,) int64, which of the L lesions each pixel is of.
         case: (L,) int64, the image that each lesion is in.
         n_in_case: (B,) int64, how many lesions each image has.
+
+    Example:
+        >>> mask = torch.tensor([[[[1.0, 0.0, 1.0]]]])
+        >>> find_lesions(mask).n_in_case
+        tensor([2])
     """
 
     pixel: Tensor
@@ -41,6 +46,11 @@ def find_lesions(mask: Tensor) -> Lesions:
     """The 8-connected components of every mask (B, 1, H, W), 0 or 1, as `attnseg.metrics` has them.
 
     One pass over the whole batch, on the CPU.
+
+    Example:
+        >>> mask = torch.tensor([[[[1.0, 0.0, 1.0]]]])
+        >>> find_lesions(mask).pixel
+        tensor([0, 2])
     """
     labels, n = ndimage.label((mask[:, 0] > 0.5).cpu().numpy(), structure=_EIGHT_IN_IMAGE)
     pixel = np.flatnonzero(labels)
@@ -71,6 +81,11 @@ class BlobLoss(nn.Module):
         kind: the overlap of a lesion.
         alpha: tversky: weight of false positives.
         beta: tversky: weight of false negatives.
+
+    Example:
+        >>> mask = torch.tensor([[[[1.0, 0.0, 1.0]]]])
+        >>> float(BlobLoss("dice", 0.5, 0.5)(mask, mask))
+        0.0
     """
 
     def __init__(self, kind: Literal["dice", "tversky"], alpha: float, beta: float) -> None:

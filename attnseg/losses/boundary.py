@@ -32,6 +32,13 @@ class BoundaryLoss(nn.Module):
     multiplied by the diagonal (362 at 256 px, 724 at 512 px). Almost all of it are false positives
     far from any lesion: a tiny lesion's pixels are all near its outline, and add next to nothing,
     so an empty prediction all but minimises it. It is to be added to the others.
+
+    Example:
+        >>> mask = torch.tensor([[[[1.0, 0.0, 0.0]]]])
+        >>> far, near = torch.tensor([[[[1.0, 0.0, 1.0]]]]), torch.tensor([[[[1.0, 1.0, 0.0]]]])
+        >>> loss = BoundaryLoss()
+        >>> bool(loss(far, mask) > loss(near, mask) > loss(mask, mask))
+        True
     """
 
     def forward(self, probability: Tensor, mask: Tensor) -> Tensor:
@@ -54,6 +61,12 @@ def signed_distance(mask: Tensor) -> Tensor:
 
     Returns:
         (B, 1, H, W) float32 on the mask's device, in units of the image's diagonal, in (-1, 1).
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 3, 4)
+        >>> mask[..., :2] = 1.0
+        >>> signed_distance(mask)[0, 0, 0]
+        tensor([-0.3000, -0.1000,  0.1000,  0.3000])
     """
     inside = (mask > 0.5).cpu().numpy()
     distance = np.zeros(inside.shape, dtype=np.float32)

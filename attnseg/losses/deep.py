@@ -16,6 +16,10 @@ def level_weights(count: int) -> list[float]:
 
     As in nnU-Net (Isensee et al., Nature Methods 2021), so that the segmentation loss keeps its
     scale beside attention and alignment: 4/7, 2/7, 1/7.
+
+    Example:
+        >>> level_weights(2)
+        [0.6666666666666666, 0.3333333333333333]
     """
     total = 2**count - 1
     return [2 ** (count - 1 - level) / total for level in range(count)]
@@ -37,6 +41,11 @@ def mask_at(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
     Returns:
         (B, 1, *size) float32, 0 or 1.
+
+    Example:
+        >>> mask_at(torch.eye(4).view(1, 1, 4, 4), (2, 2))
+        tensor([[[[1., 0.],
+                  [0., 1.]]]])
     """
     stride = mask.shape[-1] // size[1]
     assert mask.shape[-2:] == (stride * size[0], stride * size[1]), "a whole stride"
@@ -59,6 +68,11 @@ def deeply_supervised(
     Returns:
         The mean under `level_weights`. Parts are the terms at full size, and as `deep_<i>` each
         coarser level's loss (the sum of its terms) before its weight, detached.
+
+    Example:
+        >>> logits, coarser, mask = (torch.zeros(1, 1, n, n) for n in (16, 4, 16))
+        >>> sorted(deeply_supervised(SegmentationLoss(focal=0.0), logits, [coarser], mask).parts)
+        ['bce', 'deep_1', 'dice']
     """
     full = loss(mask_logits, mask)
     if not deep:

@@ -22,12 +22,22 @@ nothing."""
 
 
 def dice_loss(overlap: Tensor, area: Tensor) -> Tensor:
-    """1 - (2 overlap + s) / (area + s), of any shape; areas in px, both masks' together."""
+    """1 - (2 overlap + s) / (area + s), of any shape; areas in px, both masks' together.
+
+    Example:
+        >>> dice_loss(torch.tensor(50.0), torch.tensor(100.0))
+        tensor(0.)
+    """
     return 1.0 - (2.0 * overlap + SMOOTH_PX) / (area + SMOOTH_PX)
 
 
 def tversky_loss(hit: Tensor, surplus: Tensor, missed: Tensor, alpha: float, beta: float) -> Tensor:
-    """1 - (tp + s) / (tp + alpha fp + beta fn + s), of any shape; areas in px."""
+    """1 - (tp + s) / (tp + alpha fp + beta fn + s), of any shape; areas in px.
+
+    Example:
+        >>> tversky_loss(torch.tensor(50.0), torch.tensor(0.0), torch.tensor(0.0), 0.3, 0.7)
+        tensor(0.)
+    """
     return 1.0 - (hit + SMOOTH_PX) / (hit + alpha * surplus + beta * missed + SMOOTH_PX)
 
 
@@ -36,6 +46,10 @@ class DiceLoss(nn.Module):
 
     Args:
         squared: sums of squares in the denominator: 0 at equal soft maps.
+
+    Example:
+        >>> DiceLoss()(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4))
+        tensor(0.)
     """
 
     def __init__(self, *, squared: bool = False) -> None:
@@ -57,6 +71,10 @@ class TverskyLoss(nn.Module):
     Args:
         alpha: weight of false positives.
         beta: weight of false negatives.
+
+    Example:
+        >>> TverskyLoss(alpha=0.3, beta=0.7)(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4))
+        tensor(0.)
     """
 
     def __init__(self, alpha: float, beta: float) -> None:
@@ -76,6 +94,11 @@ class FocalTverskyLoss(nn.Module):
 
     With gamma above 1 the slope grows as the index nears 1, which keeps small lesions that are
     almost right in play.
+
+    Example:
+        >>> half, mask = torch.full((1, 1, 4, 4), 0.5), torch.ones(1, 1, 4, 4)
+        >>> bool(FocalTverskyLoss(0.3, 0.7, 2.0)(half, mask) > TverskyLoss(0.3, 0.7)(half, mask))
+        True
     """
 
     _FLOOR = 1e-6  # the power's slope is infinite at 0

@@ -28,14 +28,24 @@ _ON_LOGITS = ("bce", "focal")  # the others are of probabilities
 
 
 class LossValue(NamedTuple):
-    """A loss and the unweighted parts that it is the weighted sum of, all scalars."""
+    """A loss and the unweighted parts that it is the weighted sum of, all scalars.
+
+    Example:
+        >>> LossValue(torch.tensor(3.0), {"bce": torch.tensor(1.0)}).value
+        tensor(3.)
+    """
 
     value: Tensor
     parts: dict[str, Tensor]
 
 
 class BinaryCrossEntropy(nn.Module):
-    """Mean binary cross-entropy on logits, positives counted `pos_weight` times."""
+    """Mean binary cross-entropy on logits, positives counted `pos_weight` times.
+
+    Example:
+        >>> BinaryCrossEntropy(pos_weight=2.0)(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
+        tensor(1.3863)
+    """
 
     pos_weight: Tensor
 
@@ -51,7 +61,12 @@ class BinaryCrossEntropy(nn.Module):
 
 
 def focal_loss(gamma: float, alpha: float | None) -> nn.Module:
-    """Focal loss on logits (Lin, ICCV 2017), mean over pixels; alpha is the lesions' share."""
+    """Focal loss on logits (Lin, ICCV 2017), mean over pixels; alpha is the lesions' share.
+
+    Example:
+        >>> focal_loss(gamma=2.0, alpha=None)(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
+        tensor(0.1733)
+    """
     with without_mlflow():
         from monai.losses import FocalLoss
 
@@ -60,7 +75,12 @@ def focal_loss(gamma: float, alpha: float | None) -> nn.Module:
 
 
 def weighted_sum(parts: Mapping[str, Tensor], weights: Mapping[str, float]) -> LossValue:
-    """The weighted sum of `parts`, with the parts themselves detached for the ledger."""
+    """The weighted sum of `parts`, with the parts themselves detached for the ledger.
+
+    Example:
+        >>> weighted_sum({"bce": torch.tensor(2.0)}, {"bce": 0.5}).value
+        tensor(1.)
+    """
     value = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
     return LossValue(value, {name: part.detach() for name, part in parts.items()})
 

@@ -17,7 +17,12 @@ unlearning a half-white map (Lin et al., Focal Loss, 2017, section 4.1)."""
 
 
 def norm_layer(kind: Norm, channels: int) -> nn.Module:
-    """A normalisation over (B, C, H, W); `group` uses 8 groups, or the most that divide C."""
+    """A normalisation over (B, C, H, W); `group` uses 8 groups, or the most that divide C.
+
+    Example:
+        >>> norm_layer("group", 12).num_groups
+        4
+    """
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     if kind == "instance":
@@ -26,7 +31,12 @@ def norm_layer(kind: Norm, channels: int) -> nn.Module:
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution, normalisation, ReLU; (B, C_in, H, W) -> (B, C_out, H / stride, W / stride)."""
+    """Convolution, normalisation, ReLU; (B, C_in, H, W) -> (B, C_out, H / stride, W / stride).
+
+    Example:
+        >>> ConvNormAct(1, 8, 3, stride=2)(torch.zeros(1, 1, 64, 64)).shape
+        torch.Size([1, 8, 32, 32])
+    """
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, norm: Norm = "group"
@@ -43,6 +53,10 @@ class ChannelDropout(nn.Module):
 
     Every process draws for the global batch and uses the rows of its own cases: with the same
     seed everywhere, one process and many drop the same channels of the same cases.
+
+    Example:
+        >>> ChannelDropout(0.5).eval()(torch.ones(1, 4, 1, 1)).flatten()
+        tensor([1., 1., 1., 1.])
     """
 
     def __init__(self, probability: float) -> None:
@@ -66,7 +80,12 @@ class ChannelDropout(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around an identity (He et al. 2016); the shape stays."""
+    """Two 3x3 convolutions around an identity (He et al. 2016); the shape stays.
+
+    Example:
+        >>> ResidualBlock(8)(torch.zeros(1, 8, 16, 16)).shape
+        torch.Size([1, 8, 16, 16])
+    """
 
     def __init__(self, channels: int, *, norm: Norm = "group", dropout: float = 0.0) -> None:
         super().__init__()
@@ -81,7 +100,12 @@ class ResidualBlock(nn.Module):
 
 
 def prior_conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
-    """A convolution that makes logits, starting at the low prior `PRIOR_LOGIT`."""
+    """A convolution that makes logits, starting at the low prior `PRIOR_LOGIT`.
+
+    Example:
+        >>> prior_conv(8, 1, 3).bias.sigmoid()
+        tensor([0.0180], grad_fn=<SigmoidBackward0>)
+    """
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
     assert conv.bias is not None
     nn.init.constant_(conv.bias, PRIOR_LOGIT)
@@ -94,6 +118,10 @@ class SubPixelHead(nn.Module):
     A convolution makes scale^2 channels that are laid out as pixels (Shi et al. 2016): sharper
     than interpolation and far cheaper than features at full size. The sub-pixels start equal
     (Aitken et al. 2017), so that training begins without a checkerboard.
+
+    Example:
+        >>> SubPixelHead(8, 2)(torch.zeros(1, 8, 16, 16)).shape
+        torch.Size([1, 1, 32, 32])
     """
 
     def __init__(self, channels: int, scale: int) -> None:
@@ -109,7 +137,12 @@ class SubPixelHead(nn.Module):
 
 
 def upsample(x: Tensor, factor: int) -> Tensor:
-    """Bilinear enlargement by a whole factor; pixel centres stay aligned."""
+    """Bilinear enlargement by a whole factor; pixel centres stay aligned.
+
+    Example:
+        >>> upsample(torch.zeros(1, 8, 16, 16), 4).shape
+        torch.Size([1, 8, 64, 64])
+    """
     if factor == 1:
         return x
     return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)

@@ -31,6 +31,12 @@ class Decoder(nn.Module):
 
     Attributes:
         widths: channels of every level, finest first.
+
+    Example:
+        >>> decoder = Decoder([8, 16, 32], width=8)
+        >>> pyramid = [torch.zeros(1, n, 128 // n, 128 // n) for n in (8, 16, 32)]
+        >>> decoder(pyramid).shape
+        torch.Size([1, 8, 16, 16])
     """
 
     def __init__(
@@ -68,7 +74,12 @@ class Decoder(nn.Module):
 
 
 class SegmentationHead(nn.Sequential):
-    """(B, channels, H / 2, W / 2) -> mask logits (B, 1, H, W)."""
+    """(B, channels, H / 2, W / 2) -> mask logits (B, 1, H, W).
+
+    Example:
+        >>> SegmentationHead(8)(torch.zeros(1, 8, 32, 32)).shape
+        torch.Size([1, 1, 64, 64])
+    """
 
     def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__(ChannelDropout(dropout), SubPixelHead(channels, 2))
@@ -81,6 +92,11 @@ class AuxiliaryHeads(nn.Module):
 
     Args:
         widths: channels of the levels at strides 4, 8, ...
+
+    Example:
+        >>> heads = AuxiliaryHeads([8, 16])
+        >>> [x.shape[-1] for x in heads([torch.zeros(1, 8, 16, 16), torch.zeros(1, 16, 8, 8)])]
+        [16, 8]
     """
 
     def __init__(self, widths: Sequence[int]) -> None:

@@ -19,7 +19,12 @@ _STEM = 32
 
 
 class Stage(NamedTuple):
-    """Blocks of one shape; the first of them strides."""
+    """Blocks of one shape; the first of them strides.
+
+    Example:
+        >>> Stage(blocks=2, kernel=3, stride=2, expansion=6, channels=24).channels
+        24
+    """
 
     blocks: int
     kernel: int
@@ -49,7 +54,13 @@ _STAGES: dict[EfficientNetName, tuple[Stage, ...]] = {
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, depthwise convolution, linear 1x1 projection (Sandler et al., CVPR 2018)."""
+    """1x1 expansion, depthwise convolution, linear 1x1 projection (Sandler et al., CVPR 2018).
+
+    Example:
+        >>> stage = Stage(blocks=1, kernel=3, stride=2, expansion=6, channels=24)
+        >>> InvertedResidual(16, stage, stride=2)(torch.zeros(1, 16, 8, 8)).shape
+        torch.Size([1, 24, 4, 4])
+    """
 
     def __init__(self, inputs: int, stage: Stage, stride: int) -> None:
         super().__init__()
@@ -81,6 +92,11 @@ class EfficientNetLite(nn.Module):
 
     Raises:
         CheckpointError: the package or file is missing, unreadable, or of another network.
+
+    Example:
+        >>> features = EfficientNetLite("efficientnet_lite0")(torch.zeros(1, 1, 64, 64))
+        >>> [tuple(x.shape[1:]) for x in features]
+        [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4)]
     """
 
     def __init__(

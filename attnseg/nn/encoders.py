@@ -26,6 +26,15 @@ class Encoder(nn.Module):
     Attributes:
         channels: how many each level has.
         norm: what a decoder on top of it should normalise with.
+
+    Example:
+        >>> class Pool(Encoder):
+        ...     channels = (1, 1)
+        ...     def forward(self, image):
+        ...         half = nn.functional.avg_pool2d(image, 2)
+        ...         return [half, nn.functional.avg_pool2d(half, 2)]
+        >>> [x.shape[-1] for x in Pool()(torch.zeros(1, 1, 64, 64))]
+        [32, 16]
     """
 
     channels: tuple[int, ...]
@@ -43,6 +52,10 @@ class LightEncoder(Encoder):
     19 px still covers about 70 positions of the finest level, while the costliest layers see a
     quarter of the pixels. Each further level halves again with a strided 3x3 convolution and
     refines with residual blocks; the deepest (stride 32) sees the whole chest.
+
+    Example:
+        >>> [tuple(x.shape[1:]) for x in LightEncoder(channels=[8, 16])(torch.zeros(1, 1, 64, 64))]
+        [(8, 32, 32), (16, 16, 16)]
     """
 
     name = "light"
@@ -80,7 +93,12 @@ class LightEncoder(Encoder):
 
 
 class ResNetEncoder(Encoder):
-    """ResNet; with `weights`, the Nodule map is one more channel of the deepest level."""
+    """ResNet; with `weights`, the Nodule map is one more channel of the deepest level.
+
+    Example:
+        >>> ResNetEncoder("resnet18", None, load_weights=True).channels
+        (64, 64, 128, 256, 512)
+    """
 
     def __init__(self, depth: ResNetName, weights: str | None, *, load_weights: bool) -> None:
         super().__init__()
@@ -97,7 +115,12 @@ class ResNetEncoder(Encoder):
 
 
 class ResNet18Encoder(ResNetEncoder):
-    """ResNet-18, see `ResNetEncoder`."""
+    """ResNet-18, see `ResNetEncoder`.
+
+    Example:
+        >>> ResNet18Encoder().channels
+        (64, 64, 128, 256, 512)
+    """
 
     name = "resnet18"
 
@@ -106,7 +129,12 @@ class ResNet18Encoder(ResNetEncoder):
 
 
 class ResNet50Encoder(ResNetEncoder):
-    """ResNet-50, see `ResNetEncoder`."""
+    """ResNet-50, see `ResNetEncoder`.
+
+    Example:
+        >>> ResNet50Encoder().channels
+        (64, 256, 512, 1024, 2048)
+    """
 
     name = "resnet50"
 
@@ -115,7 +143,12 @@ class ResNet50Encoder(ResNetEncoder):
 
 
 class EfficientNetEncoder(Encoder):
-    """EfficientNet-Lite to stride 16; see `EfficientNetLite` for the arguments."""
+    """EfficientNet-Lite to stride 16; see `EfficientNetLite` for the arguments.
+
+    Example:
+        >>> EfficientNetEncoder("efficientnet_lite0", None, "group", load_weights=True).channels
+        (16, 24, 40, 112)
+    """
 
     def __init__(
         self, size: EfficientNetName, weights: str | None, norm: Norm, *, load_weights: bool
@@ -132,7 +165,12 @@ class EfficientNetEncoder(Encoder):
 
 
 class EfficientNetLite0Encoder(EfficientNetEncoder):
-    """EfficientNet-Lite0, see `EfficientNetEncoder`."""
+    """EfficientNet-Lite0, see `EfficientNetEncoder`.
+
+    Example:
+        >>> EfficientNetLite0Encoder().channels
+        (16, 24, 40, 112)
+    """
 
     name = "efficientnet_lite0"
 
@@ -147,7 +185,12 @@ class EfficientNetLite0Encoder(EfficientNetEncoder):
 
 
 class EfficientNetLite1Encoder(EfficientNetEncoder):
-    """EfficientNet-Lite1, see `EfficientNetEncoder`."""
+    """EfficientNet-Lite1, see `EfficientNetEncoder`.
+
+    Example:
+        >>> EfficientNetLite1Encoder().channels
+        (16, 24, 40, 112)
+    """
 
     name = "efficientnet_lite1"
 
@@ -162,7 +205,12 @@ class EfficientNetLite1Encoder(EfficientNetEncoder):
 
 
 class EfficientNetLite2Encoder(EfficientNetEncoder):
-    """EfficientNet-Lite2, see `EfficientNetEncoder`."""
+    """EfficientNet-Lite2, see `EfficientNetEncoder`.
+
+    Example:
+        >>> EfficientNetLite2Encoder().channels
+        (16, 24, 48, 120)
+    """
 
     name = "efficientnet_lite2"
 

@@ -22,6 +22,12 @@ class AttentionFusion(nn.Module):
         levels: how many scales.
         alpha: where every scale's starts.
         learned: whether training may change it.
+
+    Example:
+        >>> fuse = AttentionFusion(levels=1, alpha=0.5)
+        >>> [fused] = fuse([torch.ones(1, 8, 32, 32)], torch.ones(1, 1, 64, 64))
+        >>> float(fused.detach().max())
+        1.5
     """
 
     name = "multiplicative"

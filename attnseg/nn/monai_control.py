@@ -38,6 +38,13 @@ class MonaiControl(SegmentationModel):
     Raises:
         ConfigError: the class cannot be imported, does not take the arguments, or does not
             return logits of one channel.
+
+    Example:
+        >>> unet = {"_target_": "monai.networks.nets.BasicUNet", "spatial_dims": 2}
+        >>> model = MonaiControl(network={**unet, "out_channels": 1}, inputs="xray")
+        >>> image = torch.zeros(1, 1, 64, 64)
+        >>> model(image, image).mask_logits.shape
+        torch.Size([1, 1, 64, 64])
     """
 
     group_of_child: ClassVar[dict[str, Group]] = {"network": "head"}
@@ -109,6 +116,10 @@ def instantiate(network: Mapping[str, Any], *, load_weights: bool = True) -> nn.
     Raises:
         ConfigError: nothing importable there, arguments that it does not take (with the nearest
             name that it does) or refuses, or something that is no torch module.
+
+    Example:
+        >>> instantiate({"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 2})
+        Linear(in_features=3, out_features=2, bias=True)
     """
     arguments = {key: value for key, value in network.items() if key != "_target_"}
     target = network.get("_target_")

@@ -31,7 +31,12 @@ from attnseg.nn.resnet import ResNet
 
 
 def conv_norm_act(inputs: int, outputs: int, kernel: int) -> ConvNormAct:
-    """Convolution, batch norm, ReLU, as everywhere in the original."""
+    """Convolution, batch norm, ReLU, as everywhere in the original.
+
+    Example:
+        >>> conv_norm_act(1, 8, 3)(torch.zeros(2, 1, 16, 16)).shape
+        torch.Size([2, 8, 16, 16])
+    """
     return ConvNormAct(inputs, outputs, kernel, norm="batch")
 
 
@@ -55,7 +60,13 @@ class OriginalAttention(nn.Module, ABC):
 
 
 class OriginalDrrAttention(OriginalAttention):
-    """DRR alone, at full size, spatial softmax over the pixels normalised to [0, 1]."""
+    """DRR alone, at full size, spatial softmax over the pixels normalised to [0, 1].
+
+    Example:
+        >>> logits, attention = OriginalDrrAttention()(torch.zeros(1, 1, 32, 32), None)
+        >>> attention.shape
+        torch.Size([1, 1, 32, 32])
+    """
 
     def __init__(
         self, *, hidden_channels: int = 32, temperature: float = 0.5, dropout: float = 0.1
@@ -71,7 +82,13 @@ class OriginalDrrAttention(OriginalAttention):
 
 
 class OriginalSupervisedAttention(OriginalAttention):
-    """DRR alone, at full size: 7x7 convolution, residual blocks, 3x3, 1x1, sigmoid."""
+    """DRR alone, at full size: 7x7 convolution, residual blocks, 3x3, 1x1, sigmoid.
+
+    Example:
+        >>> logits, attention = OriginalSupervisedAttention()(torch.zeros(1, 1, 32, 32), None)
+        >>> attention.shape
+        torch.Size([1, 1, 32, 32])
+    """
 
     def __init__(self, *, hidden_channels: int = 32, blocks: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
@@ -101,6 +118,12 @@ class OriginalAnatomicalAttention(OriginalAttention):
         hidden_channels: feature maps inside.
         temperature: small is sharp.
         dropout: of whole feature maps.
+
+    Example:
+        >>> attend = OriginalAnatomicalAttention(channels=8, lift=32).eval()
+        >>> logits, attention = attend(torch.zeros(1, 1, 64, 64), torch.zeros(1, 8, 2, 2))
+        >>> attention.shape
+        torch.Size([1, 1, 64, 64])
     """
 
     def __init__(
@@ -141,6 +164,11 @@ class NoduleBranch(nn.Module):
 
     With TorchXRayVision's weights: its fixed Nodule map, then a 3x3 convolution. Without: a 3x3
     convolution of all features.
+
+    Example:
+        >>> resnet = ResNet("resnet18")
+        >>> NoduleBranch(resnet).eval()(torch.zeros(1, 512, 2, 2), resnet).shape
+        torch.Size([1, 64, 2, 2])
     """
 
     def __init__(self, resnet: ResNet) -> None:
@@ -171,6 +199,12 @@ class OriginalModel(SegmentationModel):
     Raises:
         CheckpointError: the weights cannot be loaded or have no Nodule row.
         ConfigError: the original has no version of that attention.
+
+    Example:
+        >>> model = OriginalModel().eval()  # without attention
+        >>> image = torch.zeros(1, 1, 64, 64)
+        >>> model(image, image).mask_logits.shape
+        torch.Size([1, 1, 64, 64])
     """
 
     name = "original"

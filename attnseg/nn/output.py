@@ -24,6 +24,11 @@ class DualPathwayOutput(NamedTuple):
         mask_logits: log-odds of the mask.
         attention_logits: log-odds that attention supervision sees; zeros without attention.
         attention: where the model looks, in [0, 1]; zeros without attention.
+
+    Example:
+        >>> maps = torch.zeros(3, 2, 1, 64, 64)
+        >>> DualPathwayOutput(*maps).attention.shape
+        torch.Size([2, 1, 64, 64])
     """
 
     mask_logits: Tensor
@@ -40,6 +45,11 @@ class DeeplySupervisedOutput(NamedTuple):
         attention: as there.
         deep_mask_logits: of the coarser decoder levels, (B, 1, H / 4, W / 4) first, each further
             one half as high and wide; float32.
+
+    Example:
+        >>> maps, coarser = torch.zeros(3, 2, 1, 64, 64), torch.zeros(2, 1, 16, 16)
+        >>> len(DeeplySupervisedOutput(*maps, (coarser,)).deep_mask_logits)
+        1
     """
 
     mask_logits: Tensor
@@ -95,6 +105,14 @@ class ForeignModel(SegmentationModel):
 
     Raises:
         ConfigError: it is no torch module.
+
+    Example:
+        >>> class Blank(nn.Module):
+        ...     def forward(self, xray, drr):
+        ...         return torch.zeros_like(xray)
+        >>> image = torch.ones(1, 1, 64, 64)
+        >>> ForeignModel(Blank())(image, image).attention.shape
+        torch.Size([1, 1, 64, 64])
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -134,7 +152,14 @@ class ForeignModel(SegmentationModel):
 
 
 def check_input(xray: Tensor, drr: Tensor, stride: int = STRIDE) -> None:
-    """Assert the shapes that the contract promises, so that a mistake is named at the door."""
+    """Assert the shapes that the contract promises, so that a mistake is named at the door.
+
+    Example:
+        >>> check_input(torch.zeros(1, 1, 64, 32), torch.zeros(1, 1, 64, 32))
+        >>> check_input(torch.zeros(1, 1, 60, 60), torch.zeros(1, 1, 60, 60))
+        Traceback (most recent call last):
+        AssertionError: height and width must be multiples of 32, got 60 x 60
+    """
     assert xray.ndim == 4 and xray.shape[1] == 1, f"xray must be (B, 1, H, W), got {xray.shape}"
     assert drr.shape == xray.shape, f"drr {tuple(drr.shape)} is not like xray {tuple(xray.shape)}"
     height, width = xray.shape[-2:]
@@ -144,5 +169,10 @@ def check_input(xray: Tensor, drr: Tensor, stride: int = STRIDE) -> None:
 
 
 def count_parameters(parameters: Iterable[nn.Parameter]) -> int:
-    """How many numbers the parameters hold."""
+    """How many numbers the parameters hold.
+
+    Example:
+        >>> count_parameters(nn.Linear(3, 2).parameters())
+        8
+    """
     return sum(parameter.numel() for parameter in parameters)

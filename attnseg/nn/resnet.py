@@ -20,7 +20,12 @@ TORCHXRAYVISION_LIMIT = 1024.0
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016, figure 5 left)."""
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, figure 5 left).
+
+    Example:
+        >>> BasicBlock(64, 128, stride=2)(torch.zeros(2, 64, 8, 8)).shape
+        torch.Size([2, 128, 4, 4])
+    """
 
     expansion = 1
 
@@ -39,7 +44,12 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (strided, as torchvision has it) and 1x1 convolutions and a shortcut."""
+    """1x1, 3x3 (strided, as torchvision has it) and 1x1 convolutions and a shortcut.
+
+    Example:
+        >>> Bottleneck(64, 64, stride=1)(torch.zeros(2, 64, 8, 8)).shape
+        torch.Size([2, 256, 8, 8])
+    """
 
     expansion = 4
 
@@ -92,6 +102,10 @@ class ResNet(nn.Module):
 
     Raises:
         CheckpointError: the file is missing, unreadable, or of another network.
+
+    Example:
+        >>> [x.shape[-1] for x in ResNet("resnet18").eval()(torch.zeros(1, 1, 64, 64))]
+        [32, 16, 8, 4, 2]
     """
 
     def __init__(self, name: ResNetName, weights: str | None = None, *, load_weights: bool = True):

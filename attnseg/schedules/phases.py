@@ -39,6 +39,10 @@ class PhasePlan:
             (segmentation, and further terms: 1).
         lr_factors: on the learning rate, by parameter group; one that is not named has 1.
         frozen: parameter groups that do not train.
+
+    Example:
+        >>> PhasePlan(50, weights={"attention": 0.5}, frozen=["backbone"]).epochs
+        50
     """
 
     epochs: int
@@ -49,7 +53,12 @@ class PhasePlan:
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs `start` to `stop` - 1 of a run."""
+    """Epochs `start` to `stop` - 1 of a run.
+
+    Example:
+        >>> Phase("joint", index=1, start=50, stop=150).share(149)
+        1.0
+    """
 
     name: str
     index: int

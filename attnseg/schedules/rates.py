@@ -24,6 +24,13 @@ class Rates:
         total_epochs: length of the run.
         warmup_epochs: length of the warm-up.
         min_factor: where warm-up starts and decay ends.
+
+    Example:
+        >>> class Root(Rates):
+        ...     def shape(self, left):
+        ...         return left**0.5
+        >>> Root(10, warmup_epochs=0.0, min_factor=0.0)(7.5)
+        0.5
     """
 
     def __init__(self, total_epochs: int, warmup_epochs: float, min_factor: float) -> None:
@@ -81,7 +88,7 @@ class Cosine(Rates):
     """Half a cosine.
 
     Example:
-        >>> Cosine(total_epochs=10, warmup_epochs=0, min_factor=0.0)(5.0)
+        >>> round(Cosine(total_epochs=10, warmup_epochs=0, min_factor=0.0)(5.0), 6)
         0.5
     """
 

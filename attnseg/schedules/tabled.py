@@ -23,6 +23,10 @@ class TabledRates:
         others: further values of a group that it changes, one list a key.
         batches: of an epoch.
         per_step: batches a step of the scheduler.
+
+    Example:
+        >>> TabledRates([1.0, 0.5], {}, batches=4, per_step=4)(1.25)
+        0.5
     """
 
     factors: list[float]
@@ -64,6 +68,13 @@ def tabulated(
         steps: of the scheduler.
         batches: of an epoch.
         accumulated: batches a step of the scheduler.
+
+    Example:
+        >>> from functools import partial
+        >>> halving = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+        >>> sgd = partial(torch.optim.SGD, lr=0.1)
+        >>> tabulated(halving, sgd, steps=3, batches=4, accumulated=4).factors
+        [1.0, 0.5, 0.25]
     """
     optimizer = make_optimizer(params=[torch.nn.Parameter(torch.zeros(1, 1))])
     (group,) = optimizer.param_groups

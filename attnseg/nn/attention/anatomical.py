@@ -29,6 +29,13 @@ class AnatomicalAttention(Attention):
     attention = exp((log p - max log p) / T) = (p / max p)^(1 / T). For unsure pixels (l << 0)
     the two are the same; for sure ones p saturates at 1, so that a nodule is lit as a whole and
     two nodules of one case both are, where exp((l - max l) / T) keeps only the surest pixel.
+
+    Example:
+        >>> attend = AnatomicalAttention([8] * 5, [8] * 5, hidden_channels=8)
+        >>> pyramid = [torch.zeros(1, 8, side, side) for side in (32, 16, 8, 4, 2)]
+        >>> logits, attention = attend(torch.zeros(1, 1, 64, 64), pyramid, pyramid)
+        >>> attention.shape
+        torch.Size([1, 1, 64, 64])
     """
 
     name = "anatomical"

@@ -47,13 +47,22 @@ def normalised_softmax(logits: Tensor, temperature: Tensor | float) -> Tensor:
     Args:
         logits: (B, 1, H, W); the softmax runs over the pixels of each case.
         temperature: > 0; small is sharp.
+
+    Example:
+        >>> normalised_softmax(torch.tensor([[[[0.0, 1.0]]]]), temperature=1.0)
+        tensor([[[[0.3679, 1.0000]]]])
     """
     peak = logits.amax(dim=(-2, -1), keepdim=True).detach()
     return torch.exp((logits - peak) / temperature)
 
 
 class Temperature(nn.Module):
-    """The softmax temperature: constant, or learned as its logarithm so that it stays above 0."""
+    """The softmax temperature: constant, or learned as its logarithm so that it stays above 0.
+
+    Example:
+        >>> Temperature(0.5, learned=True)()
+        tensor(0.5000, grad_fn=<ExpBackward0>)
+    """
 
     def __init__(self, temperature: float, *, learned: bool = False) -> None:
         super().__init__()

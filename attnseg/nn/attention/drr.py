@@ -25,6 +25,11 @@ class DrrAttention(Attention):
 
     The DRR is averaged down to `stride` first; the original worked at full size, at `stride`^2
     times the cost and with a field of view smaller by `stride`.
+
+    Example:
+        >>> logits, attention = DrrAttention(hidden_channels=8)(torch.zeros(1, 1, 64, 64), [], [])
+        >>> attention.shape
+        torch.Size([1, 1, 64, 64])
     """
 
     name = "drr"

@@ -11,7 +11,13 @@ from attnseg.nn.attention.base import Attention
 
 
 class NoAttention(Attention):
-    """No attention: the maps are constant zeros, left out of fusion, losses and metrics."""
+    """No attention: the maps are constant zeros, left out of fusion, losses and metrics.
+
+    Example:
+        >>> logits, attention = NoAttention()(torch.ones(1, 1, 64, 64), [], [])
+        >>> attention.shape, float(attention.max())
+        (torch.Size([1, 1, 64, 64]), 0.0)
+    """
 
     name = "none"
     reads_drr_features = False

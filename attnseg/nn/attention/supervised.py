@@ -12,7 +12,15 @@ from attnseg.nn.attention.trunk import TopDownMap
 
 
 class SupervisedAttention(Attention):
-    """DRR pathway alone, top-down fusion, residual refinement, sigmoid."""
+    """DRR pathway alone, top-down fusion, residual refinement, sigmoid.
+
+    Example:
+        >>> attend = SupervisedAttention([8] * 5, hidden_channels=8)
+        >>> pyramid = [torch.zeros(1, 8, side, side) for side in (32, 16, 8, 4, 2)]
+        >>> logits, attention = attend(torch.zeros(1, 1, 64, 64), pyramid, [])
+        >>> attention.shape
+        torch.Size([1, 1, 64, 64])
+    """
 
     name = "supervised"
 

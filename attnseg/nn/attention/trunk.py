@@ -20,6 +20,12 @@ class TopDownMap(nn.Module):
     below (Lin et al. 2017, feature pyramid networks) and mixed by a 3x3 convolution: a coarse
     level says what, the finer ones say where. Residual blocks refine at `stride`; only the
     single-channel map reaches full size.
+
+    Example:
+        >>> trunk = TopDownMap([[8] * 5], hidden_channels=8, blocks=1, stride=4, dropout=0.0)
+        >>> pyramid = [torch.zeros(1, 8, side, side) for side in (32, 16, 8, 4, 2)]
+        >>> trunk([pyramid]).shape
+        torch.Size([1, 1, 64, 64])
     """
 
     def __init__(
