@@ -14,12 +14,14 @@ or under a Trainer of one's own, which then trains the same to the bit:
     trainer = pl.Trainer(**attnseg.trainer_arguments(config))
     trainer.fit(attnseg.AttnSegModule(config), datamodule=attnseg.AttnSegDataModule(config))
 
-Nothing is imported before it is asked for.
+Nothing is imported before it is asked for. In a trusted project's folder its conf/ and package are
+found, as by every command.
 """
 
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -58,6 +60,10 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'attnseg' has no attribute {name!r}")
+    from attnseg.common.project import activate
+
+    if note := activate():  # as every command does
+        warnings.warn(note, stacklevel=2)
     module, own = _HOMES[name]
     return getattr(importlib.import_module(f"attnseg.{module}"), own)
 

@@ -17,7 +17,7 @@ HELP = """attnseg new: write a small project of your own, and trust it
 usage: attnseg new NAME [FOLDER]
 
 It holds an attention, a loss term, a curve, a schedule, an experiment that uses them all, a test,
-and try.sh, which takes them through every command. FOLDER is ./NAME where none is given."""
+a notebook, and try.sh, which takes them through every command. FOLDER: ./NAME if none is given."""
 
 _TEMPLATE = "mylab"
 _LEFT_OUT = {"__pycache__", ".pytest_cache", ".ruff_cache"}

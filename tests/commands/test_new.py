@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -73,6 +74,14 @@ def test_its_parts_go_through_everything(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "tensors are equal" in done.stdout
     assert done.stdout.rstrip().endswith("== done")
+    cells = json.loads((folder / "otherlab.ipynb").read_text())["cells"]
+    script = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    environment["ATTNSEG_PROJECT"] = str(folder)
+    words = [sys.executable, "-c", script + "\nassert found.attention.shape == (300, 260)"]
+    done = subprocess.run(
+        words, cwd=folder, env=environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
     tests = [sys.executable, "-m", "pytest", "-q", "tests", "-p", "no:cacheprovider"]
     done = subprocess.run(tests, cwd=folder, env=environment, check=False, capture_output=True)
     assert done.returncode == 0, done.stdout
