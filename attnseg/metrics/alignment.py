@@ -69,6 +69,13 @@ def alignment_per_case(
     Returns:
         name -> (B,). NaN where a measure has no meaning: all but `OF_EVERY_CASE` for an empty
         mask, `_mm` where spacing is unknown.
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 8, 8)
+        >>> mask[..., 2:4, 2:4] = 1.0
+        >>> found = alignment_per_case(mask, mask, mask, torch.ones(1, 2))
+        >>> float(found["attention_gt_overlap"]), float(found["attention_gt_distance"])
+        (1.0, 0.0)
     """
     check_maps(attention, probability, mask)
     prepared = prepared or Prepared(probability, mask)
@@ -141,6 +148,14 @@ class AlignmentMetrics(MeanOverCases):
     Computes `n_cases`, `n_positive`, `n_empty` (cases with an empty mask: in none of the means
     but those of `OF_EVERY_CASE`), `n_with_spacing` (the positive cases that the `_mm` means are
     over), `area_baseline`, and the means; NaN where no case counted.
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 8, 8)
+        >>> mask[..., 2:4, 2:4] = 1.0
+        >>> metric = AlignmentMetrics()
+        >>> metric.update(mask, mask, mask, torch.ones(1, 2))
+        >>> metric.compute()["pointing_game"]
+        1.0
     """
 
     name = "alignment"

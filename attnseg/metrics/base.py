@@ -23,7 +23,12 @@ MM = "mm"
 
 
 def wide(values: Tensor) -> Tensor:
-    """Float64 where the device has it (Apple's GPUs do not), else float32."""
+    """Float64 where the device has it (Apple's GPUs do not), else float32.
+
+    Example:
+        >>> wide(torch.ones(1)).dtype
+        torch.float64
+    """
     return values.to(torch.float32 if values.device.type == "mps" else torch.float64)
 
 
@@ -32,6 +37,11 @@ def check_maps(*maps: Tensor) -> None:
 
     Raises:
         NonFiniteError: a map holds NaN or infinity, which no threshold or rank has a place for.
+
+    Example:
+        >>> check_maps(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 2))
+        Traceback (most recent call last):
+        AssertionError: maps differ in shape: (1, 1, 4, 4), (1, 1, 4, 2)
     """
     shape = maps[0].shape
     assert len(shape) == 4 and shape[1] == 1, f"maps must be (B, 1, H, W), got {tuple(shape)}"
@@ -51,6 +61,20 @@ class CaseMetric(Metric):
     `update` leaves the values of each case of its batch in `last` (name -> (B,), NaN where a
     value is not defined for a case), so that whoever needs rows of cases computes nothing
     twice. `last` is no state: it is neither reduced nor reset.
+
+    Example:
+        >>> class Pixels(CaseMetric):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.add_state("n", torch.tensor(0), dist_reduce_fx="sum")
+        ...     def update(self, mask):
+        ...         self.n += int(mask.sum())
+        ...     def compute(self):
+        ...         return {"n_mask_pixels": int(self.n)}
+        >>> metric = Pixels()
+        >>> metric.update(torch.ones(1, 1, 2, 2))
+        >>> metric.compute()
+        {'n_mask_pixels': 4}
     """
 
     full_state_update = False
@@ -114,7 +138,19 @@ class CaseMetric(Metric):
 
 
 class MeanOverCases(CaseMetric):
-    """Means of named per-case values, as sums and counts: exact on any split over processes."""
+    """Means of named per-case values, as sums and counts: exact on any split over processes.
+
+    Example:
+        >>> class Dice(MeanOverCases):
+        ...     def update(self, dice):
+        ...         self.add({"dice": dice}, {"dice": ~dice.isnan()})
+        ...     def compute(self):
+        ...         return self.means()
+        >>> metric = Dice(["dice"])
+        >>> metric.update(torch.tensor([1.0, 0.5, float("nan")]))
+        >>> metric.compute()
+        {'dice': 0.75}
+    """
 
     sums: Tensor
     counts: Tensor

@@ -26,6 +26,11 @@ class Batch:
         ignore: (B, 1, H, W), 1 where nothing is to be measured; None where there is no such map.
         known_nodules: of each case a list of nodules, each a mapping with its `mask` (H, W) and
             its attributes; they may overlap. None where the data do not tell them.
+
+    Example:
+        >>> maps = torch.zeros(3, 1, 1, 8, 8)
+        >>> Batch(*maps, torch.ones(1, 2), ["case"], ["patient"]).mask.shape
+        torch.Size([1, 1, 8, 8])
     """
 
     xray: Tensor

@@ -20,7 +20,12 @@ from attnseg.metrics.values import Prepared
 
 
 def own_metrics() -> list[type[CaseMetric]]:
-    """The metrics of the files of `attnseg.metrics`, by file."""
+    """The metrics of the files of `attnseg.metrics`, by file.
+
+    Example:
+        >>> sorted(metric.name for metric in own_metrics())
+        ['alignment', 'lesions', 'original', 'segmentation', 'surface']
+    """
     found = []
     for file in pkgutil.iter_modules(attnseg.metrics.__path__):
         module = importlib.import_module(f"attnseg.metrics.{file.name}")
@@ -34,7 +39,16 @@ def own_metrics() -> list[type[CaseMetric]]:
 
 
 class CaseMetrics(MetricCollection):
-    """Metrics over cases behind one `update`, which looks once at what several of them need."""
+    """Metrics over cases behind one `update`, which looks once at what several of them need.
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 8, 8)
+        >>> mask[..., 2:4, 2:4] = 1.0
+        >>> metrics = CaseMetrics({"segmentation": SegmentationMetrics()})
+        >>> metrics.update(mask, mask, mask, torch.ones(1, 2), ["case"])
+        >>> metrics.compute()["dice_positive"]
+        1.0
+    """
 
     def __init__(self, metrics: Mapping[str, CaseMetric]) -> None:
         super().__init__(dict(metrics), compute_groups=False)
@@ -73,7 +87,16 @@ class CaseMetrics(MetricCollection):
 
 
 class TrainingMetrics(CaseMetrics):
-    """What is cheap enough for training batches: alignment, and Dice at the best threshold."""
+    """What is cheap enough for training batches: alignment, and Dice at the best threshold.
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 8, 8)
+        >>> mask[..., 2:4, 2:4] = 1.0
+        >>> metrics = TrainingMetrics()
+        >>> metrics.update(mask, mask, mask, torch.ones(1, 2), ["case"])
+        >>> metrics.compute()["attention_gt_overlap"]
+        1.0
+    """
 
     def __init__(self, *, has_attention: bool = True) -> None:
         super().__init__(
@@ -99,6 +122,14 @@ class ValidationMetrics(CaseMetrics):
             training.
         has_attention: False leaves out what is about attention, for a model without it.
         evaluation: add what only evaluations take the time for.
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 8, 8)
+        >>> mask[..., 2:4, 2:4] = 1.0
+        >>> metrics = ValidationMetrics(threshold=0.5)
+        >>> metrics.update(mask, mask, mask, torch.ones(1, 2), ["case"])
+        >>> metrics.compute()["lesion_sensitivity"]
+        1.0
     """
 
     def __init__(

@@ -62,6 +62,11 @@ def froc_sensitivity(
 
     Returns:
         A sensitivity for each rate, NaN without lesions.
+
+    Example:
+        >>> best, wrong = np.float32([0.9, 0.4]), np.float32([0.6])
+        >>> froc_sensitivity(best, wrong, n_images=2, rates=(0.25, 0.5))
+        [0.5, 1.0]
     """
     if not len(best_scores):
         return [float("nan")] * len(rates)
@@ -89,6 +94,14 @@ class LesionMetrics(MeanOverCases):
     `attnseg.metrics.lesions` says what a candidate is and when it hits. `last` holds `n_lesions`,
     `n_lesions_found` and `n_false_positive_lesions` at the threshold; `last_matches` what they were
     counted from.
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 8, 8)
+        >>> mask[..., 2:4, 2:4] = 1.0
+        >>> metric = LesionMetrics()
+        >>> metric.update(mask, mask, torch.ones(1, 2))
+        >>> metric.compute()["lesion_sensitivity"]
+        1.0
     """
 
     name = "lesions"

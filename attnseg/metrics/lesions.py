@@ -32,6 +32,12 @@ class Candidates:
         n_pixels: (n,).
         overlap: (n, L) pixels shared with each lesion of the mask.
         at_threshold: (n,) whether it is a component of the segmentation itself.
+
+    Example:
+        >>> mask = np.zeros((8, 8), dtype=bool)
+        >>> mask[2:4, 2:4] = True
+        >>> find_candidates(mask.astype(np.float32), mask.astype(np.int32), 1, (0.5,)).score
+        array([1.], dtype=float32)
     """
 
     score: Array
@@ -54,6 +60,12 @@ class LesionMatch:
         n_false_positives: how many components of the segmentation hit no lesion.
         candidates: all of them.
         hit: (n, L) which candidate hits which lesion.
+
+    Example:
+        >>> mask = np.zeros((8, 8), dtype=bool)
+        >>> mask[2:4, 2:4] = True
+        >>> match_lesions(mask.astype(np.float32), mask, (0.5,)).n_pixels
+        array([4])
     """
 
     n_pixels: npt.NDArray[np.int64]
@@ -67,7 +79,12 @@ class LesionMatch:
 
 
 def levels_below(threshold: float, n_halvings: int = 5) -> tuple[float, ...]:
-    """The operating threshold and its halvings, descending: where candidates are looked for."""
+    """The operating threshold and its halvings, descending: where candidates are looked for.
+
+    Example:
+        >>> levels_below(0.5, n_halvings=2)
+        (0.5, 0.25, 0.125)
+    """
     return tuple(threshold / 2**k for k in range(n_halvings + 1))
 
 
@@ -88,6 +105,14 @@ def find_candidates(
         lesions: (H, W) labels of the mask's lesions, 1 to `n_lesions`, 0 elsewhere.
         n_lesions: how many.
         levels: descending thresholds, the operating threshold first.
+
+    Example:
+        >>> mask = np.zeros((8, 8), dtype=bool)
+        >>> mask[2:4, 2:4] = True
+        >>> probability, lesions = 0.3 * mask.astype(np.float32), mask.astype(np.int32)
+        >>> found = find_candidates(probability, lesions, 1, (0.5, 0.2))
+        >>> found.overlap, found.at_threshold
+        (array([[4]]), array([False]))
     """
     before = np.float32(np.inf)
     found: list[tuple[npt.NDArray[Any], ...]] = []
@@ -136,6 +161,13 @@ def match_lesions(
         mask: (H, W).
         levels: descending thresholds, the operating threshold first.
         min_share: in [0, 1]; 0 lets a single shared pixel suffice.
+
+    Example:
+        >>> mask = np.zeros((8, 8), dtype=bool)
+        >>> mask[2:4, 2:4] = True
+        >>> match = match_lesions(mask[::-1].astype(np.float32), mask, (0.5,))
+        >>> match.found, match.n_false_positives
+        (array([False]), 1)
     """
     lesions, n_lesions = ndimage.label(mask, structure=EIGHT)
     candidates = find_candidates(probability, lesions, n_lesions, levels)
@@ -162,6 +194,11 @@ def match_lesions(
 def equivalent_diameter(
     n_pixels: npt.NDArray[np.int64], scale: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Diameter of the circle of the same area, in the unit of `scale` (2,): (L,) -> (L,)."""
+    """Diameter of the circle of the same area, in the unit of `scale` (2,): (L,) -> (L,).
+
+    Example:
+        >>> equivalent_diameter(np.array([314]), np.array([1.0, 1.0])).round(1)
+        array([20.])
+    """
     diameter: npt.NDArray[np.float64] = np.sqrt(4.0 / np.pi * n_pixels * scale.prod())
     return diameter

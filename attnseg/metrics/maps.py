@@ -37,6 +37,11 @@ class Moments:
         mean: (B, M).
         std: (B, M) population standard deviation; exactly 0 for a constant map.
         correlation: (B, M, M) Pearson; 0 for a constant map.
+
+    Example:
+        >>> ramp = torch.arange(4.0).view(1, 2, 2)
+        >>> bool(moments([Map(ramp)], Region(ramp > 1)).constant.any())
+        False
     """
 
     low: Tensor
@@ -56,6 +61,11 @@ def moments(maps: Sequence[Map], region: Region) -> Moments:
 
     Two passes (mean first), so that a nearly flat map keeps digits. Constancy is decided by the
     extremes, never by a rounded variance.
+
+    Example:
+        >>> ramp = torch.arange(4.0).view(1, 2, 2)
+        >>> moments([Map(ramp)], Region(ramp > 1)).mean
+        tensor([[1.5000, 0.5000]], dtype=torch.float64)
     """
     share = wide(region.area) / region.mask[0].numel()
     ends = [*(one.ends for one in maps), (share == 1.0, share > 0.0)]
@@ -113,6 +123,10 @@ def centre_of_mass(maps: Sequence[Tensor]) -> Tensor:
     """Centres of mass in pixels, (row, column): M maps (B, H, W) >= 0 -> (M, B, 2).
 
     A map without mass says nothing about where to look: its centre is the image's.
+
+    Example:
+        >>> centre_of_mass([torch.tensor([[[0.0, 0.0, 1.0]]])])
+        tensor([[[0., 2.]]], dtype=torch.float64)
     """
     height, width = maps[0].shape[-2:]
     # A line's sum is safe in float32.
@@ -126,7 +140,12 @@ def centre_of_mass(maps: Sequence[Tensor]) -> Tensor:
 
 
 def centre_of_region(region: Region) -> Tensor:
-    """As `centre_of_mass`, of a region: (B, 2)."""
+    """As `centre_of_mass`, of a region: (B, 2).
+
+    Example:
+        >>> centre_of_region(Region(torch.tensor([[[False, True, True]]])))
+        tensor([[0.0000, 1.5000]], dtype=torch.float64)
+    """
     if not on_cpu(region.mask):
         return centre_of_mass([region.mask.float()])[0]
     height, width = region.mask.shape[-2:]
@@ -140,6 +159,11 @@ def peaks(maps: Tensor, high: Tensor, constant: Tensor) -> Region:
 
     A constant map points nowhere: its peak is the middle of the image (the middle pixel, or the
     two or four around the middle), as its centre of mass is.
+
+    Example:
+        >>> maps = torch.tensor([[[0.0, 2.0, 2.0]]])
+        >>> peaks(maps, torch.tensor([2.0]), torch.tensor([False])).mask
+        tensor([[[False,  True,  True]]])
     """
     height, width = maps.shape[-2:]
     at_peak = equal(maps, high.to(maps.dtype)[:, None, None])
@@ -160,6 +184,11 @@ def distances_to_mask(points: Region, mask: Region, scales: Tensor) -> Tensor:
 
     Returns:
         (U, B), 0 for a point in the mask; NaN where the mask is empty or the scale is not known.
+
+    Example:
+        >>> points, mask = torch.tensor([[[True, False, False]], [[False, False, True]]]).unbind()
+        >>> distances_to_mask(Region(points[None]), Region(mask[None]), torch.ones(1, 1, 2))
+        tensor([[2.]], dtype=torch.float64)
     """
     width = mask.mask.shape[-1]
     pairs = zip(points.pixels, mask.pixels, strict=True)
@@ -180,7 +209,12 @@ def _mean_distance(ends: tuple[Places, Places], scale: npt.NDArray[np.float64]) 
 
 
 def reference_scale(maps: Tensor) -> Tensor:
-    """Length of a pixel of (B, 1, H, W) maps in pixels of a 512 x 512 image: (B, 2)."""
+    """Length of a pixel of (B, 1, H, W) maps in pixels of a 512 x 512 image: (B, 2).
+
+    Example:
+        >>> reference_scale(torch.zeros(1, 1, 256, 128))
+        tensor([[2., 4.]])
+    """
     height, width = maps.shape[-2:]
     scale = torch.tensor([REFERENCE_SIZE / height, REFERENCE_SIZE / width], device=maps.device)
     return scale.expand(len(maps), 2)

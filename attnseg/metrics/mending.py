@@ -22,6 +22,13 @@ def mended_dice(match: LesionMatch) -> dict[str, float]:
     - `dice_with_exact_outlines`: each found lesion has its true outline, and the components that
       hit it are gone.
     - `dice_with_all_found`: the lesions that are not found are there, with their true outlines.
+
+    Example:
+        >>> from attnseg.metrics.lesions import match_lesions
+        >>> mask = np.array([[1, 0, 0]], dtype=bool)
+        >>> match = match_lesions(np.float32([[1, 0, 1]]), mask, (0.5,))
+        >>> mended_dice(match)["dice_without_false_lesions"]
+        1.0
     """
     lesions = match.n_pixels
     if not len(lesions):

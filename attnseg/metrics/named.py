@@ -44,6 +44,16 @@ class NamedMetrics:
 
     Raises:
         ConfigError: one is no metric, keeps no state, or asks for what it cannot be given.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from torchmetrics.classification import BinaryAccuracy
+        >>> metrics = NamedMetrics({"accuracy": BinaryAccuracy()})
+        >>> maps = torch.ones(3, 1, 1, 8, 8)
+        >>> batch = Batch(*maps, torch.ones(1, 2), ["case"], ["patient"])
+        >>> metrics.update(SimpleNamespace(mask_logits=maps[0]), batch)
+        >>> metrics.compute(())
+        {'accuracy': 1.0}
     """
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:

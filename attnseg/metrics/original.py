@@ -25,6 +25,14 @@ class OriginalDice(CaseMetric):
 
     What is kept is three numbers and the id of each case, so the order in which cases arrive,
     and the process on which they do, do not matter.
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 8, 8)
+        >>> mask[..., 2:4, 2:4] = 1.0
+        >>> metric = OriginalDice()
+        >>> metric.update(mask, mask, ["case"])
+        >>> metric.compute()
+        {'dice_original': 1.0}
     """
 
     name = "original"
@@ -66,7 +74,12 @@ class OriginalDice(CaseMetric):
 
 
 def soft_dice_by_twos(sums: Tensor) -> float:
-    """The mean over consecutive pairs of rows (sum p y, sum p, sum y): (n, 3) -> scalar."""
+    """The mean over consecutive pairs of rows (sum p y, sum p, sum y): (n, 3) -> scalar.
+
+    Example:
+        >>> round(soft_dice_by_twos(torch.tensor([[1.0, 1.0, 1.0], [0.0, 1.0, 1.0]])), 4)
+        0.5
+    """
     batches = [batch.sum(0).tolist() for batch in torch.split(sums, 2) if len(batch)]
     scores = [(2 * py + EPSILON) / (p + y + EPSILON) for py, p, y in batches]
     return sum(scores) / len(scores) if scores else float("nan")

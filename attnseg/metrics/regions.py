@@ -22,12 +22,22 @@ Places = npt.NDArray[np.int64]
 
 
 def on_cpu(maps: Tensor) -> bool:
-    """Whether NumPy can look at the tensor without a copy."""
+    """Whether NumPy can look at the tensor without a copy.
+
+    Example:
+        >>> on_cpu(torch.zeros(1))
+        True
+    """
     return maps.device.type == "cpu"
 
 
 def above(maps: Tensor, bound: Tensor | float) -> Tensor:
-    """`maps > bound`, by broadcasting."""
+    """`maps > bound`, by broadcasting.
+
+    Example:
+        >>> above(torch.tensor([0.2, 0.5, 0.7]), 0.5)
+        tensor([False, False,  True])
+    """
     if not on_cpu(maps):
         return maps > bound
     other = bound.numpy() if isinstance(bound, Tensor) else np.float32(bound)
@@ -35,14 +45,24 @@ def above(maps: Tensor, bound: Tensor | float) -> Tensor:
 
 
 def equal(maps: Tensor, value: Tensor) -> Tensor:
-    """`maps == value`, by broadcasting."""
+    """`maps == value`, by broadcasting.
+
+    Example:
+        >>> equal(torch.tensor([0.2, 0.5]), torch.tensor(0.5))
+        tensor([False,  True])
+    """
     if not on_cpu(maps):
         return maps == value
     return torch.from_numpy(np.equal(maps.detach().numpy(), value.detach().numpy()))
 
 
 def extremes(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest and the largest value of each case: (B, H, W) -> (B,), (B,)."""
+    """The smallest and the largest value of each case: (B, H, W) -> (B,), (B,).
+
+    Example:
+        >>> extremes(torch.tensor([[[0.25, 0.5]]]))
+        (tensor([0.2500]), tensor([0.5000]))
+    """
     if not on_cpu(maps):
         return maps.amin((-2, -1)), maps.amax((-2, -1))
     values = maps.detach().flatten(1).numpy()
@@ -54,6 +74,11 @@ class Region:
 
     Args:
         mask: (B, H, W) bool.
+
+    Example:
+        >>> region = Region(torch.tensor([[[True, True, False]]]))
+        >>> region.area, region.sum(torch.tensor([[[1.0, 2.0, 4.0]]]))
+        (tensor([2]), tensor([3.], dtype=torch.float64))
     """
 
     def __init__(self, mask: Tensor) -> None:
@@ -101,5 +126,10 @@ def _sum_everywhere(values: Tensor, mask: Tensor, less: Tensor | float) -> Tenso
 
 
 def places(pixels: Pixels, width: int) -> Places:
-    """Row and column of pixels of a flattened map: (n,) -> (n, 2)."""
+    """Row and column of pixels of a flattened map: (n,) -> (n, 2).
+
+    Example:
+        >>> places(np.array([5]), width=4)
+        array([[1, 1]])
+    """
     return np.stack(np.divmod(pixels, width), 1)

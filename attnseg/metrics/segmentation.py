@@ -36,6 +36,14 @@ class SegmentationMetrics(CaseMetric):
     `last` holds per case `n_mask_pixels`, `probability_max` and, where a threshold was given,
     `n_predicted_pixels`, `n_false_positive_pixels`, and `dice` and `iou` (NaN for an empty mask).
     `last_dice` holds that Dice at each of `thresholds`: (B, K).
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 8, 8)
+        >>> mask[..., 2:4, 2:4] = 1.0
+        >>> metric = SegmentationMetrics(threshold=0.5)
+        >>> metric.update(0.8 * mask, mask)
+        >>> metric.compute()["dice_positive"]
+        1.0
     """
 
     name = "segmentation"

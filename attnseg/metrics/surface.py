@@ -30,7 +30,12 @@ Points = npt.NDArray[np.float64]
 
 
 def outline(mask: npt.NDArray[np.bool_]) -> Points:
-    """The pixels of a mask with a 4-neighbour outside it (or on the border): (n, 2)."""
+    """The pixels of a mask with a 4-neighbour outside it (or on the border): (n, 2).
+
+    Example:
+        >>> len(outline(np.ones((3, 3), dtype=bool)))
+        8
+    """
     return np.argwhere(mask & ~binary_erosion(mask)).astype(np.float64)
 
 
@@ -44,6 +49,10 @@ def hausdorff95(predicted: Points, true: Points, scale: npt.NDArray[np.float64])
         predicted: (n, 2) outline, at least one point.
         true: (m, 2) outline, at least one point.
         scale: (2,) length of a pixel along rows and columns.
+
+    Example:
+        >>> hausdorff95(np.array([[0.0, 0.0]]), np.array([[0.0, 3.0]]), np.array([1.0, 0.5]))
+        1.5
     """
     predicted, true = predicted * scale, true * scale
     to_true, to_predicted = KDTree(true).query(predicted)[0], KDTree(predicted).query(true)[0]
@@ -57,6 +66,14 @@ class SurfaceMetrics(MeanOverCases):
     that predicting nothing never pays. `n_empty_predictions` counts them. Cases with an empty
     mask are left out (their false positives are counted elsewhere), cases without spacing are
     left out of `hd95_mm`.
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 8, 8)
+        >>> mask[..., 2:4, 2:4] = 1.0
+        >>> metric = SurfaceMetrics()
+        >>> metric.update(mask, mask, torch.ones(1, 2))
+        >>> metric.compute()["hd95_mm"]
+        0.0
     """
 
     name = "surface"

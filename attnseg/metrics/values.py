@@ -26,6 +26,11 @@ class Map:
 
     Args:
         values: (B, H, W) float.
+
+    Example:
+        >>> one = Map(torch.arange(20.0).view(1, 4, 5))
+        >>> one.ends, int(one.top_decile.area)
+        ((tensor([0.]), tensor([19.])), 2)
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -59,7 +64,13 @@ class Map:
 
 
 class RankedMap(Map):
-    """A map that is also counted above many thresholds: one sort serves all that is asked."""
+    """A map that is also counted above many thresholds: one sort serves all that is asked.
+
+    Example:
+        >>> one = RankedMap(torch.arange(4.0).view(1, 2, 2))
+        >>> one.n_above(torch.tensor([0.5, 2.5]), Region(torch.ones(1, 2, 2) > 0))[0]
+        tensor([[3, 1]])
+    """
 
     @cached_property
     def ends(self) -> tuple[Tensor, Tensor]:
@@ -111,6 +122,10 @@ class Ranks:
 
     Args:
         values: (N,).
+
+    Example:
+        >>> Ranks(np.float32([0.5, 0.1])).order_statistic(1)
+        np.float32(0.5)
     """
 
     def __init__(self, values: Values) -> None:
@@ -148,6 +163,10 @@ class Prepared:
     Args:
         probability: (B, 1, H, W) in [0, 1], of the predicted mask.
         mask: (B, 1, H, W) ground truth, 0 or 1.
+
+    Example:
+        >>> Prepared(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4)).truth.area
+        tensor([16])
     """
 
     def __init__(self, probability: Tensor, mask: Tensor) -> None:
