@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -44,6 +45,11 @@ class Section(BaseModel):
 
     # Of what came from the environment: by place its interpolation, and what that gave.
     _interpolations: dict[tuple[str | int, ...], tuple[str, Any]] = PrivateAttr(default={})
+
+    @classmethod
+    def further_keys(cls) -> Mapping[str, str]:
+        """Keys that it takes beside its fields, each with what it is."""
+        return {}
 
     @property
     def interpolations(self) -> dict[tuple[str | int, ...], tuple[str, Any]]:

@@ -53,6 +53,8 @@ def _below(schema: type[Section], path: list[str], above: tuple[str, ...]) -> It
     if not path:
         for name in schema.model_fields:
             yield from _field(schema, name, (*above, name), [])
+        for name, text in schema.further_keys().items():
+            yield Key(".".join((*above, name)), "", "", text)
         return
     if path[0] in schema.model_fields:
         yield from _field(schema, path[0], (*above, path[0]), path[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,8 +16,9 @@ from pydantic import (
 
 from attnseg.component import GroupName
 from attnseg.config.base import NonNegative, Positive, Section, Trust
-from attnseg.config.component import Component, beside, by_target, component, slot
+from attnseg.config.component import TARGET, Component, beside, by_target, component, slot
 from attnseg.config.data import AnyData
+from attnseg.config.lightning import REFUSED, checked, trainer_options
 from attnseg.config.metrics import Metrics
 from attnseg.config.model import AnyAttention, AnyModel
 from attnseg.config.objective import LossConfig, ScheduleConfig, ends_of
@@ -136,6 +138,11 @@ class CallbacksConfig(Section):
     train_metrics_every_n_steps: Positive = 1  # of an epoch, counted from its first
     stop_on_non_finite: bool = True  # of training's losses; validation and weights always do
 
+    @classmethod
+    def further_keys(cls) -> Mapping[str, str]:
+        """Any name."""
+        return {f"<name>.{TARGET}": "a callback of Lightning's or of anybody"}
+
     @property
     def others(self) -> dict[str, Component]:
         """Those that are not ours, by name."""
@@ -164,7 +171,9 @@ def _known_strategy(value: str) -> str:
 
 
 class TrainerConfig(Section):
-    """Lightning's Trainer: the arguments that make sense here, by their own names."""
+    """Lightning's Trainer, by its own names: these have our defaults, others Lightning's."""
+
+    model_config = ConfigDict(extra="allow")
 
     accelerator: Accelerator = "auto"
     devices: int | str | list[int] = 1
@@ -183,6 +192,26 @@ class TrainerConfig(Section):
     num_threads: Positive | None = None  # null: torch's own choice
     reuse_memory: bool = True  # on the CPU
     progress_bar: bool = True
+
+    @classmethod
+    def further_keys(cls) -> Mapping[str, str]:
+        """Those of Lightning's that are not refused."""
+        names = [n for n in trainer_options() if n not in {*REFUSED, *cls.model_fields}]
+        return dict.fromkeys(names, "Lightning's")
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """What else Lightning's Trainer is told."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lightnings(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        own = {key: value for key, value in given.items() if key in cls.model_fields}
+        others = {key: value for key, value in given.items() if key not in own}
+        return {**own, **checked(others)} if others else given
 
 
 @beside("logger", where="save_dir")
@@ -217,6 +246,11 @@ class LoggerConfig(Section):
     init_timeout_s: Annotated[float, Field(gt=0.0)] = 30.0  # wandb: then the run goes offline
     finish_timeout_s: Annotated[float, Field(gt=0.0)] = 120.0  # wandb: then the rest stays here
     tracking_uri: str | None = None  # mlflow; null: <run.root>/mlflow.db
+
+    @classmethod
+    def further_keys(cls) -> Mapping[str, str]:
+        """Any name."""
+        return {f"<name>.{TARGET}": "a logger of Lightning's or of anybody"}
 
     @property
     def others(self) -> dict[str, Component]:

@@ -189,7 +189,8 @@ def _beside(path: list[str], config: Mapping[str, Any]) -> str:
 
 def _known_keys(path: list[str], schema: type[Section]) -> list[str]:
     """The keys that every section reachable at `path` of the command knows."""
-    return sorted({key for section in _sections_at(schema, path) for key in section.model_fields})
+    sections = _sections_at(schema, path)
+    return sorted({key for s in sections for key in (*s.model_fields, *s.further_keys())})
 
 
 def _sections_at(section: type[Section], path: list[str]) -> list[type[Section]]:

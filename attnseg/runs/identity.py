@@ -46,6 +46,12 @@ _FREE: dict[str, tuple[str, ...] | None] = {
         "compile",
         "channels_last",
         "max_epochs",
+        "max_steps",
+        "max_time",
+        "profiler",
+        "detect_anomaly",
+        "enable_model_summary",
+        "inference_mode",
     ),
 }
 

@@ -13,7 +13,7 @@ from attnseg.runs.folder import RunFolder
 
 State = Literal[
     "finished",  # trained to its end: all epochs of its schedule, or stopped early
-    "partial",  # cut short by trainer.max_epochs; without it the same command goes on
+    "partial",  # cut short by trainer.max_epochs or the like; without it the same command goes on
     "pruned",  # given up by a search
     "running",  # a process is training it
     "interrupted",  # stopped on request
@@ -58,7 +58,8 @@ def read_state(
         done = status.get("epoch")
         cut = isinstance(done, int) and total is not None and done < total
         if cut and reason != "early stopping":
-            return "partial", f"cut short after {done} of {total} epochs (trainer.max_epochs)"
+            limit = reason if reason.startswith("trainer.") else "trainer.max_epochs"
+            return "partial", f"cut short after {done} of {total} epochs ({limit})"
     for state in STATES:
         if state == said:
             return state, reason

@@ -41,7 +41,7 @@ from attnseg.runs.folder import RunFolder, environment, folder_of, now, refuse_f
 from attnseg.runs.identity import identity_record, run_name
 from attnseg.runs.patients import KEY as PATIENTS
 from attnseg.runs.states import has_nothing_left, read_state
-from attnseg.training.callbacks.interruption import Interrupted, StopRequest
+from attnseg.training.callbacks.interruption import Interrupted, LimitReached, StopRequest
 from attnseg.training.callbacks.pruning import Pruned
 from attnseg.training.group import first_of_group
 from attnseg.training.identified import identified
@@ -200,6 +200,11 @@ def _fit(
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
         may_write(folder.path)
+    except LimitReached as reached:
+        done = folder.read_status().get("epoch", 0)
+        _end(folder, "finished", reason=str(reached), epoch=done)
+        tell(f"{reached}\nwithout that limit the same command goes on from there: {folder.path}")
+        return 0
     except Interrupted as request:
         _end(folder, "interrupted", reason=str(request))
         tell(f"{request}\nthe same command goes on from there: {folder.path}")
@@ -322,7 +327,7 @@ def _begin(
 
 
 @rank_zero_only
-def _end(folder: RunFolder, state: str, reason: str, **more: str) -> None:
+def _end(folder: RunFolder, state: str, reason: str, **more: Any) -> None:
     """Note how it ended; a full disk must not hide why, and there may be no folder yet."""
     if folder.status.is_file():
         folder.try_update_status(state=state, reason=reason, ended=now(), **more)

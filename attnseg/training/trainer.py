@@ -16,6 +16,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.precision import HalfPrecision
+from pytorch_lightning.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.strategies import DDPStrategy
 from torch.distributed.constants import default_pg_timeout
 
@@ -36,7 +37,16 @@ _NOT_LIGHTNINGS = {
     "num_threads",
     "reuse_memory",
     "progress_bar",
+    "max_steps",
+    "max_time",
 }  # keys of `trainer` that are used elsewhere, or given by another name
+
+_PROFILERS: dict[str, Any] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
+"""Whose tables go into the run's folder."""
 
 
 def build_trainer(
@@ -58,12 +68,14 @@ def build_trainer(
         ConfigError: Lightning refuses a value (an accelerator that is not there, say).
     """
     try:
+        arguments = {"enable_model_summary": False, **trainer_arguments(config)}
+        if profiler := _PROFILERS.get(str(arguments.get("profiler")).lower()):
+            arguments["profiler"] = profiler(dirpath=folder.path, filename="profile")
         return pl.Trainer(
-            **trainer_arguments(config),
+            **arguments,
             callbacks=build_callbacks(config, folder, stop, callbacks),
             logger=[*build_loggers(config, folder), *loggers] or False,
             default_root_dir=folder.path,
-            enable_model_summary=False,
         )
     except (MisconfigurationException, RuntimeError, ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"trainer: {error}") from None
@@ -74,7 +86,8 @@ def trainer_arguments(config: TrainConfig) -> dict[str, Any]:
 
     `pl.Trainer(**trainer_arguments(config), callbacks=..., logger=...)` with
     `AttnSegModule(config)` and `AttnSegDataModule(config)` is the same training to the bit. Where
-    results go (logger, checkpoints, default_root_dir) is left to you.
+    results go (logger, checkpoints, default_root_dir) is left to you, and so are max_steps and
+    max_time, which Lightning itself obeys in its own way: part of an epoch counts as one.
 
     Raises:
         ConfigError: the processes that were started do not fit together.

@@ -78,5 +78,6 @@ def build_callbacks(
         callbacks.append(progress_bar())
     callbacks += [*others, *given]
     if stop is not None:
-        callbacks.append(Interruption(stop))
+        limits = {k: v for k, v in config.trainer.others.items() if k in ("max_steps", "max_time")}
+        callbacks.append(Interruption(stop, **limits))
     return [*callbacks, Checkpointing(settings.checkpoint, folder)]

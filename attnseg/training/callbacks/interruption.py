@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Timer
 
 from attnseg.common.console import tell
 from attnseg.common.signals import handled, outlive_readers
@@ -19,6 +22,10 @@ class Interrupted(BaseException):
 
     Not an Exception: it can strike while a case is decoded, and is not what is wrong with it.
     """
+
+
+class LimitReached(Interrupted):
+    """The run stops as it was told to when it began, and can be resumed."""
 
 
 class StopRequest:
@@ -56,28 +63,56 @@ class StopRequest:
 
 
 class Interruption(pl.Callback):
-    """Where a stop is asked for: finish the step, save last.ckpt, stop; all ranks together."""
+    """Where a stop is asked for: finish the step, save last.ckpt, stop; all ranks together.
 
-    def __init__(self, stop: StopRequest) -> None:
+    Lightning's own end of a run in the middle of an epoch (`max_steps`, `max_time`, a callback that
+    sets `trainer.should_stop`) takes the part for a whole epoch, whose rest a resume would skip.
+
+    Args:
+        stop: a signal's.
+        max_steps: of the optimizer, after which the run stops.
+        max_time: after which this process stops, as Lightning's Timer takes it.
+
+    Raises:
+        MisconfigurationException: `max_time` is no duration.
+    """
+
+    def __init__(
+        self,
+        stop: StopRequest,
+        max_steps: int | None = None,
+        max_time: str | dict[str, int] | None = None,
+    ) -> None:
         self.stop = stop
+        self.max_steps, self.max_time = max_steps, max_time
+        self._seconds = Timer(max_time).time_remaining() if max_time is not None else None
+        self._until = math.inf
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """From here on there is something to save."""
         self.stop.insist()
         self.stop.preparing = False
+        if self._seconds is not None:
+            self._until = time.monotonic() + self._seconds
+        if self.max_steps is not None and trainer.global_step >= self.max_steps:
+            self._stop(trainer, self._limit(trainer))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save and stop mid-epoch; after its last step the epoch is finished first."""
-        if between_steps(trainer, batch_idx) and self._asked(trainer):
+        if not between_steps(trainer, batch_idx):
+            return
+        limit = None
+        if self._asked(trainer) or (limit := self._limit(trainer)):
             trainer.checkpoint_callbacks[-1].save_last(trainer)  # type: ignore[attr-defined]
-            self._stop(trainer)
+            self._stop(trainer, limit)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Stop between epochs: last.ckpt of the one before is already written."""
-        if trainer.global_step and self._asked(trainer):
-            self._stop(trainer)
+        limit = None
+        if trainer.global_step and (self._asked(trainer) or (limit := self._limit(trainer))):
+            self._stop(trainer, limit)
 
     def _asked(self, trainer: pl.Trainer) -> bool:
         """Whether any rank was asked: they must stop at the same step."""
@@ -86,8 +121,24 @@ class Interruption(pl.Callback):
             return bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
         return asked
 
-    def _stop(self, trainer: pl.Trainer) -> None:
+    def _limit(self, trainer: pl.Trainer) -> str | None:
+        """The limit that is reached: by the steps, which all ranks count, or rank zero's clock."""
+        if self.max_steps is not None and trainer.global_step >= self.max_steps:
+            return f"trainer.max_steps={self.max_steps}"
+        late = time.monotonic() >= self._until
+        if self.max_time is not None and trainer.world_size > 1:
+            late = trainer.strategy.broadcast(late)
+        if late:
+            return f"trainer.max_time={self.max_time}"
+        return "trainer.should_stop, set by a callback" if trainer.should_stop else None
+
+    def _stop(self, trainer: pl.Trainer, limit: str | None = None) -> None:
         outlive_readers()
+        if limit is not None:
+            raise LimitReached(
+                f"{limit}: stopped in epoch {trainer.current_epoch + 1}, step "
+                f"{trainer.global_step}; saved"
+            )
         raise Interrupted(
             f"interrupted in epoch {trainer.current_epoch + 1}, step {trainer.global_step}; saved"
         )
