@@ -84,6 +84,7 @@ class Measure:
         definition: one line.
         higher_is_better: None where neither end is good.
         unit: empty for shares and counts.
+        wanted: the value that it should pass, towards its good end; None where nobody says.
         needs_attention: whether a model without attention lacks it.
         evaluation: whether evaluations alone give it, for it takes time.
         each: where the name and the definition have a `{}`, what stands there; a sequence
@@ -93,6 +94,7 @@ class Measure:
     definition: str
     higher_is_better: bool | None = None
     unit: str = ""
+    wanted: float | None = None
     needs_attention: bool = False
     evaluation: bool = False
     each: Mapping[str, str] | Sequence[float] = ()

@@ -19,6 +19,20 @@ OVERRIDES = (
 )
 
 
+_SHOWN = (
+    "attention_gt_overlap",
+    "seg_gt_overlap",
+    "attention_seg_corr",
+    "attention_gt_distance",
+    "pointing_game",
+    "dice_positive",
+    "dice_global",
+    "dice_original",
+    "froc_sensitivity_at_1",
+    "false_positive_lesions_per_negative",
+)
+
+
 def main(argv: Sequence[str]) -> int:
     """Write metrics.json, tables of cases and lesions, pictures. Returns the exit code."""
     arguments = list(argv)
@@ -37,22 +51,12 @@ def print_summary(summary: Mapping[str, object], split: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    wanted = {
-        "attention_gt_overlap": "> 0.6",
-        "seg_gt_overlap": "> 0.4",
-        "attention_seg_corr": "> 0.3",
-        "attention_gt_distance": "< 50 px",
-        "pointing_game": "",
-        "dice_positive": "",
-        "dice_global": "",
-        "dice_original": "",
-        "froc_sensitivity_at_1": "",
-        "false_positive_lesions_per_negative": "",
-    }
+    from attnseg.reports.style import TARGETS
+
     title = f"{split} split, {summary['n_cases']} cases, {summary['n_positive']} positive"
     table = Table("metric", "value", "wanted", title=title)
-    for name, target in wanted.items():
+    for name in _SHOWN:
         value = summary.get(name)
         text = f"{value:.4f}" if isinstance(value, float) else str(value)
-        table.add_row(name, text, target)
+        table.add_row(name, text, TARGETS[name].aim if name in TARGETS else "")
     Console().print(table)

@@ -70,7 +70,7 @@ def _field(
         yield from _components(kind, at, rest[1:] if named else rest)
         return
     sections, named = _sections(field.annotation)
-    if not sections:
+    if not any(section.model_fields for section in sections):  # or anybody's class
         if not rest:
             yield Key(
                 ".".join(place),

@@ -167,7 +167,7 @@ class AlignmentMetrics(MeanOverCases):
             "positive cases with known mm per pixel: those that means in mm are over"
         ),
         "seg_gt_overlap": Measure(
-            f"share of mask pixels in the probability's top 10 %; {POSITIVE}", True
+            f"share of mask pixels in the probability's top 10 %; {POSITIVE}", True, wanted=0.4
         ),
         "seg_gt_corr": Measure(f"Pearson over pixels, probability and mask; {POSITIVE}", True),
         "seg_gt_distance": Measure(f"{_PREDICTION}; {POSITIVE}", False, PX),
@@ -178,6 +178,7 @@ class AlignmentMetrics(MeanOverCases):
         "attention_gt_overlap": Measure(
             f"share of mask pixels in the attention's top 10 %; {POSITIVE}",
             True,
+            wanted=0.6,
             needs_attention=True,
         ),
         "attention_seg_overlap": Measure(
@@ -191,10 +192,11 @@ class AlignmentMetrics(MeanOverCases):
         "attention_seg_corr": Measure(
             f"Pearson over pixels, attention and probability; {POSITIVE}",
             True,
+            wanted=0.3,
             needs_attention=True,
         ),
         "attention_gt_distance": Measure(
-            f"{_ATTENTION}; {POSITIVE}", False, PX, needs_attention=True
+            f"{_ATTENTION}; {POSITIVE}", False, PX, wanted=50.0, needs_attention=True
         ),
         "attention_gt_distance_mm": Measure(
             f"{_ATTENTION}; {_IN_MM}", False, MM, needs_attention=True

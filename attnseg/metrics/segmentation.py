@@ -52,7 +52,9 @@ class SegmentationMetrics(CaseMetric):
         "best_threshold": Measure(
             "the threshold with the highest dice_positive on these very cases"
         ),
-        "dice_positive": Measure(f"Dice of the mask at the threshold; {POSITIVE}", True),
+        "dice_positive": Measure(
+            f"Dice of the mask at the threshold; {POSITIVE}", True, wanted=0.5
+        ),
         "dice_positive_at_best_threshold": Measure(
             f"Dice at best_threshold, an optimistic bound; {POSITIVE}", True
         ),

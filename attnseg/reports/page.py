@@ -184,9 +184,8 @@ def _target_table(where: str, columns: Mapping[str, Mapping[str, Any]]) -> dict[
             {"text": number(value), "met": None if math.isnan(value) else target.met(value)}
             for value in values
         ]
-        sign = ">" if target.better == "higher" else "<"
         row = {"metric": target.metric, "meaning": target.meaning, "cells": cells}
-        rows.append(row | {"wanted": f"{sign} {number(target.wanted)}"})
+        rows.append(row | {"wanted": target.aim})
     return {"where": where, "columns": list(columns), "rows": rows}
 
 

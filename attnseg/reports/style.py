@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from attnseg.common.files import write_atomically
+from attnseg.config.measures import own_measures
 
 # Okabe & Ito's palette (jfly.uni-koeln.de/color): told apart with every common colour blindness.
 # Its yellow is left out: it cannot be seen as a line on white.
@@ -31,22 +32,24 @@ class Target:
 
     metric: str
     wanted: float
-    better: Literal["higher", "lower"]
+    higher_is_better: bool
     meaning: str
 
     def met(self, value: float) -> bool:
         """Whether `value` is strictly on the wanted side; NaN never is."""
-        return value > self.wanted if self.better == "higher" else value < self.wanted
+        return value > self.wanted if self.higher_is_better else value < self.wanted
+
+    @property
+    def aim(self) -> str:
+        """The value and the side of it that is wanted."""
+        return f"{'>' if self.higher_is_better else '<'} {self.wanted:g}"
 
 
-_TARGETS = (
-    Target("attention_gt_overlap", 0.6, "higher", "share of the lesion in attention's top 10 %"),
-    Target("seg_gt_overlap", 0.4, "higher", "share of the lesion in the prediction's top 10 %"),
-    Target("attention_seg_corr", 0.3, "higher", "attention and prediction, Pearson over pixels"),
-    Target("attention_gt_distance", 50.0, "lower", "centres of mass, px at 512 x 512"),
-    Target("dice_positive", 0.5, "higher", "mean Dice of the cases with a lesion"),
-)
-TARGETS = {target.metric: target for target in _TARGETS}
+TARGETS = {
+    name: Target(name, measure.wanted, measure.higher_is_better is True, measure.line)
+    for name, measure in own_measures().items()
+    if measure.wanted is not None
+}
 
 
 def new_figure(width: float, height: float) -> Any:
