@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from attnseg.data.sources import build_source
 from attnseg.runs.checkpoints import read_checkpoint
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_ids
+from attnseg.training.module import AttnSegModule
+from attnseg.training.unkeyed import refuse_unkeyed_draws
 from tests.conftest import TINY
 
 PARTS = '''
@@ -143,6 +146,19 @@ class OwnState:
 
     def __call__(self, sample, generator):
         return {**sample, "xray": sample["xray"] + float(self.rng.random())}
+
+
+class Unseeded(OwnState):
+    def __init__(self):
+        self.rng = np.random.default_rng()
+
+
+class Jitter(Files):
+    def __init__(self, root: str):
+        super().__init__(root)
+
+    def load(self, case):
+        return images(case.xray, 1 + np.random.rand())
 
 
 class Versioned(Made):
@@ -364,3 +380,90 @@ def test_mistakes_in_transforms_are_told(mylab: Path, word: str, reason: str) ->
     with pytest.raises(ConfigError) as error:
         composed(f"data.augment.transforms=[{word}]", *([more] if more else []))
     assert reason in str(error.value)
+
+
+STEPS = """
+import random
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class Attention(nn.Module):
+    reads_drr_features = False
+
+    def __init__(self, xray_channels, *, how: str = "torch"):
+        super().__init__()
+        self.layer, self.how = nn.Conv2d(1, 1, 1), how
+        self.register_buffer("steps", torch.zeros(()))
+        self.own = np.random.default_rng(0)
+
+    def forward(self, drr, drr_features, xray_features):
+        self.steps += 1
+        match self.how:
+            case "torch":
+                number = torch.rand(()) + self.steps
+            case "numpy":
+                number = np.random.rand()
+            case "random":
+                number = random.random()
+            case "own":
+                number = self.own.random()
+        logits = self.layer(drr) * float(number)
+        return logits, logits.sigmoid()
+
+
+def term(output, batch):
+    return output.attention.mean() * random.gauss(1, 0.1)
+"""
+
+
+def _line(text: str, words: str) -> str:
+    return str(1 + text[: text.index(words)].count("\n"))
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("data.augment.transforms=[{_target_: mylab.parts.numpys}]",
+         r"mylab.parts.numpys \(.*parts.py:\d+\) draws from numpy.random's global generator at "
+         r".*parts.py:{float(np.random.rand())}, .* draw from the torch.Generator that"),
+        ("data.augment.transforms=[{_target_: mylab.parts.pythons}]",
+         r"mylab.parts.pythons .* draws from random's global generator at .*parts.py:\d+"),
+        ("data.augment.transforms=[{_target_: mylab.parts.torches}]",
+         r"mylab.parts.torches .* draws from torch's global generator at .*parts.py:\d+"),
+        ("data.augment.transforms=[{_target_: mylab.parts.OwnState}]",
+         r"mylab.parts.OwnState \(.*parts.py:\d+\) gives another result for the same"),
+        ("data.augment.transforms=[{_target_: mylab.parts.Unseeded}]",
+         r"mylab.parts.Unseeded \(.*parts.py:\d+\) gives another result for the same"),
+        ("data._target_=mylab.parts.Jitter",
+         r"mylab.parts.Jitter .* draws from numpy.random.* at .*parts.py:\d+, .*a source gives"),
+        ("attention.how=torch", None),
+        ("attention.how=numpy", r"draws from numpy.random's .* at .*steps.py:{np.random.rand()},"),
+        ("attention.how=random", r"draws from random's .* at .*steps.py:{random.random()},"),
+        ("attention.how=own", r"mylab.steps.Attention \(.*\) gives another result for the same"),
+        ("loss.terms.term._target_=mylab.steps.term",
+         r"random's .* at .*steps.py:{random.gauss}, .*torch"),
+    ],
+)  # fmt: skip
+def test_what_no_key_decides_is_told_before_training(
+    mylab: Path, word: str, reason: str | None
+) -> None:
+    (mylab / "mylab" / "steps.py").write_text(STEPS)
+    source = [] if word.startswith("data._target_") else [SOURCE]
+    words = [w for w in SHARED if not w.startswith("attention.")] + [*source, "data.root=set", word]
+    own = "attention._target_=mylab.steps.Attention"
+    words += [own] if word.startswith(("attention", "loss")) else ["attention=none"]
+    config = compose_checked("train", words, TrainConfig)
+    data = AttnSegDataModule(config, progress=False)
+    before = np.random.get_state()[2], torch.get_rng_state()  # noqa: NPY002
+    module = AttnSegModule(config)
+    if reason is None:
+        refuse_unkeyed_draws(module, data)
+        assert module.state_dict()["model.attention.steps"] == 0 if "how" in word else True
+        return
+    text = PARTS if "parts.py:{" in reason else STEPS
+    with pytest.raises(ConfigError, match=re.sub(r"{(.+)}", lambda m: _line(text, m[1]), reason)):
+        refuse_unkeyed_draws(module, data)
+    assert np.random.get_state()[2] == before[0]  # noqa: NPY002

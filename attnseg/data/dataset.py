@@ -101,6 +101,10 @@ class TrainDataset(CaseDataset):
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
         epoch, sample = (0, key) if isinstance(key, int) else key
+        return self.transforms(self.before_transforms(epoch, sample), epoch, sample)
+
+    def before_transforms(self, epoch: int, sample: int) -> Sample:
+        """A sample without what `augment.transforms` does to it."""
         index = sample % len(self.cases)
         side = self._patch.size
         is_whole = side is None or side >= self.cache.size
@@ -129,7 +133,7 @@ class TrainDataset(CaseDataset):
         if augmentation.geometry.flip:
             top, left, height, width = made["content"].tolist()
             made["content"] = torch.tensor((top, window.width - left - width, height, width))
-        return self.transforms(made, epoch, sample)
+        return made
 
     @cached_property
     def _prior(self) -> LocationPrior:

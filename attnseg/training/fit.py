@@ -70,6 +70,7 @@ from attnseg.training.resume import (
 )
 from attnseg.training.slurm import requeue_if_asked
 from attnseg.training.trainer import build_trainer
+from attnseg.training.unkeyed import refuse_unkeyed_draws
 
 _AGAINST_DIVERGENCE = (
     "Look at these cases (attnseg data check), lower optim.lr, or train in "
@@ -155,6 +156,7 @@ def _train(
     ready_network(module, trainer)
     began = {} if start else first_weights(module)
     described, trained, known = ready_data(config, data, before, resumed=start is not None)
+    refuse_unkeyed_draws(module, data)
     began |= known
     module.made = MadeOf(described, trained, code, machine)
     _tell_of_no_validation(config, trainer)

@@ -31,6 +31,7 @@ from attnseg.training.preparation import (
 from attnseg.training.record import MadeOf
 from attnseg.training.resume import ResumePoint, refuse_other_processes, resume_at
 from attnseg.training.trainer import Bfloat16Precision, trainer_arguments
+from attnseg.training.unkeyed import refuse_unkeyed_draws
 
 if TYPE_CHECKING:
     from attnseg.training.module import AttnSegModule
@@ -179,6 +180,7 @@ def begin(module: AttnSegModule, trainer: pl.Trainer, point: ResumePoint | None)
         first_weights(module)
     data = _data_of(trainer, config)
     described, trained, _ = ready_data(config, data, before, resumed=point is not None)
+    refuse_unkeyed_draws(module, data)
     module.made = MadeOf(described, trained, code, machine_of(trainer))
 
 
