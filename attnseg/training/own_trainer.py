@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,8 @@ def configured(module: AttnSegModule, trainer: pl.Trainer) -> list[pl.Callback]:
         # from there would have lost the end.
         if isinstance(callback, ModelCheckpoint) and callback._save_on_train_epoch_end is None:
             callback._save_on_train_epoch_end = True
+    # Every rank has computed the same value of what is logged.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     if module.made is None:
         ready_network(module, trainer)
     return build_callbacks(config)

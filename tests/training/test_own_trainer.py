@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from attnseg.training import own_trainer
 from attnseg.training.fit import fit
 from attnseg.training.module import AttnSegModule
 from attnseg.training.trainer import trainer_arguments
-from tests.conftest import configure
+from tests.conftest import TINY, configure
 
 QUIET = {"logger": False, "enable_model_summary": False}
 MUCH = (
@@ -167,3 +169,33 @@ def test_a_module_comes_back_from_its_checkpoint(tmp_path: Path, finished: RunFo
     save_checkpoint(content, tmp_path / "foreign.ckpt")
     with pytest.raises(CheckpointError, match=r"loss\.terms\.mine.*trust=\[antigravity_lab\]"):
         AttnSegModule.load_from_checkpoint(tmp_path / "foreign.ckpt")
+
+
+SCRIPT = """
+import sys
+import pytorch_lightning as pl
+import torch
+import attnseg
+
+if __name__ == "__main__":
+    place, *words = sys.argv[1:]
+    config = attnseg.compose(words)
+    arguments = attnseg.trainer_arguments(config) | {"logger": False, "enable_checkpointing": False}
+    trainer, module = pl.Trainer(**arguments), attnseg.AttnSegModule(config)
+    trainer.fit(module, datamodule=attnseg.AttnSegDataModule(config, progress=False))
+    if trainer.is_global_zero:
+        torch.save(module.state_dict(), place)
+"""
+
+
+@pytest.mark.full
+def test_two_processes_of_lightnings_own_train_the_same(tmp_path: Path) -> None:
+    words = [*TINY, "trainer=ddp_cpu", "data.batch_size=1", f"run.dir={tmp_path / 'run'}"]
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    place = str(tmp_path / "weights.pt")
+    subprocess.run([sys.executable, str(script), place, *words], check=True)
+    subprocess.run([sys.executable, "-m", "attnseg", "train", *words], check=True)
+    wanted = read_checkpoint(RunFolder(tmp_path / "run").last)
+    assert wanted[KEY]["processes"] == 2
+    assert same(torch.load(place), wanted["state_dict"])
