@@ -347,6 +347,18 @@ def test_transforms_come_after_ours_and_depend_on_the_sample_alone(mylab: Path) 
                        sample_of("data.augment.enabled=false")["drr"])  # fmt: skip
 
 
+def test_help_tells_of_sources_and_transforms(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help", "data"]) == 0
+    told = capsys.readouterr().out
+    for words in (
+        "data=phantom ",
+        "data.on_mismatch ",
+        "data.split.fold ",
+        "data.augment.transforms ",
+    ):
+        assert words in told
+
+
 def test_a_run_without_transforms_is_the_run_that_it_was(mylab: Path) -> None:
     assert run_ids(composed()) == run_ids(composed("data.augment.transforms=[]"))
     assert run_ids(composed()) != run_ids(composed(f"data.augment.transforms=[{MONAI}]"))

@@ -41,6 +41,9 @@ class PatchConfig(Section):
     per_case: Positive = 1  # samples a case gives an epoch
 
 
+Transforms = list[Annotated[SerializeAsAny[Component], slot("transform")]]
+
+
 class AugmentConfig(Section):
     """Training-time augmentation; geometry is shared by X-ray, DRR and mask, intensity is not."""
 
@@ -55,8 +58,7 @@ class AugmentConfig(Section):
     contrast: NonNegative = 0.2
     noise: NonNegative = 0.05  # standard deviations of the image
     blur_px: NonNegative = 1.0
-    # After these, on each sample; see attnseg.data.foreign_transforms.
-    transforms: list[Annotated[SerializeAsAny[Component], slot("transform")]] = []
+    transforms: Transforms = []  # anybody's, after these: [{_target_: mylab.Noise, sigma: 0.1}]
 
     @model_validator(mode="after")
     def _transforms_are_the_loader_s(self) -> AugmentConfig:

@@ -67,6 +67,9 @@ def _field(
     kind, named = _kind((field.annotation, *field.metadata))
     if kind is not None:
         at = (*place, "<name>") if named else place
+        if not rest and not registry(kind):  # all are of one's own
+            text = _comments(schema).get(name, "")
+            yield Key(".".join(at), kind.replace("_", " "), "", text)
         yield from _components(kind, at, rest[1:] if named else rest)
         return
     sections, named = _sections(field.annotation)

@@ -22,7 +22,9 @@ from attnseg.imaging.case import Case
 
 
 class ChestXDetSource(RadiographSource):
-    """Reads the JSON files once; images are opened by `load` only.
+    """ChestX-Det: JSON files with polygons, and the PNGs.
+
+    Reads the files once; images are opened by `load` only.
 
     Raises:
         ConfigError: `data.root` or `data.labels` is not set right.

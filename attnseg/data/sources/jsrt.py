@@ -31,7 +31,9 @@ _BYTES = 2 * SIDE_PX * SIDE_PX
 
 
 class JsrtSource(RadiographSource):
-    """Lists the folder and reads the table once; images are opened by `load` only.
+    """JSRT: JPCLNnnn and JPCNNnnn as .IMG or PNG, and CLNDAT_EN.txt; lesions are discs.
+
+    Lists the folder and reads the table once; images are opened by `load` only.
 
     Raises:
         ConfigError: `data.root` or `data.table` is not set right.

@@ -38,7 +38,9 @@ _SIMULATION_VERSION = 1
 
 
 class LidcDrrSource(Source):
-    """Lists the folder once; files are opened by `load` only.
+    """DRRs of LIDC-IDRI: <root>/<range>/<case>_drr.png with <case>_drr_mask.png.
+
+    Lists the folder once; files are opened by `load` only.
 
     Raises:
         ConfigError: `data.root` or `data.scans_csv` is not set right.

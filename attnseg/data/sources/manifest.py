@@ -39,7 +39,9 @@ _SPACING_TOLERANCE = 0.01
 
 
 class ManifestSource(Source):
-    """Reads the CSV once; images are opened by `load` only.
+    """A CSV with columns case, patient, xray, drr, mask and optionally spacing, split.
+
+    Reads it once; images are opened by `load` only.
 
     Raises:
         ConfigError: `data.root` is not set or no manifest, or a column is missing.

@@ -18,7 +18,9 @@ from attnseg.imaging.case import Case
 
 
 class Node21Source(RadiographSource):
-    """Reads the table once; images are opened by `load` only.
+    """NODE21: metadata.csv with boxes beside images/.
+
+    Reads the table once; images are opened by `load` only.
 
     Raises:
         ConfigError: `data.root` is not set right, or a column is missing.

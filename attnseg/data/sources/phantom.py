@@ -22,8 +22,9 @@ XRAY_STREAM = 5
 
 
 class PhantomSource(Source):
-    """Cases `phantom-<seed>-<index>`, each a patient of their own, made on demand.
+    """The embedded procedural chest: every case is a patient of its own.
 
+    Cases are called `phantom-<seed>-<index>` and made on demand.
     A case depends on its seed and index and on the nodule settings and size; not on `n_cases`, on
     the order of loading or on the process that loads it.
 
