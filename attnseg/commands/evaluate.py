@@ -15,6 +15,7 @@ OVERRIDES = (
     ("output_dir=OUT", "default: evaluate/<split> in the run folder"),
     ("threshold=0.5", "default: the one chosen on the checkpoint's validation split"),
     ("tta=flip mc_dropout=10", "test-time augmentation, and passes with dropout on"),
+    ("logger=wandb", "send the figures to the W&B run of the training"),
     ("batch_size=4 accelerator=cpu", "how to compute"),
 )
 
@@ -38,11 +39,15 @@ def main(argv: Sequence[str]) -> int:
     arguments = list(argv)
     if wants_help(arguments):
         purpose = "measure a checkpoint on a data set"
-        return show(command_help("evaluate", purpose, ("data",), OVERRIDES))
+        return show(command_help("evaluate", purpose, ("data", "logger"), OVERRIDES))
     job = prepare("evaluate", arguments)
     result = measure(job)
     print_summary(result.summary, job.config.split)
     print(f"results: {job.output_dir}")
+    if job.config.logger.wandb:
+        from attnseg.training.loggers.sync import send_evaluation
+
+        print(f"W&B: {send_evaluation(job.members[0].path, job.output_dir)}")
     return 0
 
 

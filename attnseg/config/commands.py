@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from attnseg.config.base import Fraction, Positive, Section, Trust
 from attnseg.config.data import AnyData
 from attnseg.config.metrics import Metrics
+from attnseg.config.training import LoggerConfig
 
 SplitName = Literal["all", "train", "val", "test"]
 Format = Literal["table", "json", "csv"]
@@ -59,6 +60,8 @@ class EvaluateConfig(Section):
     tta: Tta = "none"
     mc_dropout: Annotated[int, Field(ge=0)] = 0  # passes with dropout on; 0: off
     seed: Annotated[int, Field(ge=0)] = 0  # of the dropout
+    # wandb: into the W&B run of the training
+    logger: LoggerConfig = Field(default_factory=lambda: LoggerConfig.model_validate({}))
     metrics: Metrics = {}  # beside ours and those of the training
 
 

@@ -236,12 +236,13 @@ class LoggerConfig(Section):
     mlflow: bool = False
     project: str = "attnseg"  # W&B's project, MLflow's experiment
     entity: str | None = None  # wandb: the team; null: the key's own
-    group: str | None = None  # null: the sweep's name, where there is one
-    tags: list[str] = []
+    group: Annotated[str, Field(min_length=1, max_length=128)] | None = None  # null: the sweep
+    tags: list[Annotated[str, Field(min_length=1, max_length=64)]] = []  # lengths: W&B's limits
     offline: bool | None = None  # wandb; null: offline unless a key is set
     log_every_n_steps: Annotated[int, Field(ge=0)] = 50  # losses of single steps; 0: none
     log_checkpoint: Literal["none", "best"] = "none"  # wandb: best.ckpt as an artifact
-    save_code: bool = False  # wandb: the package's source, the git commit and its diff
+    log_data: bool = False  # wandb: what the data are, by content, as an artifact (no images)
+    save_code: bool = False  # wandb: the package's source, and git's diff
     alert_on_failure: bool = False  # wandb: an alert when the run fails by itself
     init_timeout_s: Annotated[float, Field(gt=0.0)] = 30.0  # wandb: then the run goes offline
     finish_timeout_s: Annotated[float, Field(gt=0.0)] = 120.0  # wandb: then the rest stays here

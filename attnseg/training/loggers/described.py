@@ -27,6 +27,6 @@ def described(config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
 
 
 def group_of(config: TrainConfig) -> str | None:
-    """What the run is grouped under: `logger.group`, else its sweep."""
+    """What the run is grouped under: `logger.group`, else its sweep and no other of that name."""
     sweep = config.run.sweep
-    return config.logger.group or (sweep.name if sweep else None)
+    return config.logger.group or (f"{sweep.name[:119]}-{sweep.id}" if sweep else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from attnseg.common.files import write_json
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.ledger import read_ledger
+from attnseg.training.loggers.media import evaluations_of
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Sent:
         epoch: the last one sent.
         state: of the training run by then (running, interrupted, failed, finished).
         started: when the training run was begun; another value means that it was begun afresh.
+        evaluations: a digest of the evaluations in its folder; empty where there are none.
     """
 
     id: str
@@ -28,13 +31,23 @@ class Sent:
     epoch: int
     state: str
     started: str | None
+    evaluations: str = ""
 
 
 def mark_of(folder: RunFolder, run_id: str, url: str, state: str) -> Sent:
     """The mark of a run whose records have all been sent now."""
     rows = read_ledger(folder.ledger)
     started = folder.read_status().get("started")
-    return Sent(run_id, url, int(rows[-1]["epoch"]) if rows else 0, state, started)
+    epoch = int(rows[-1]["epoch"]) if rows else 0
+    return Sent(run_id, url, epoch, state, started, _evaluations(folder))
+
+
+def _evaluations(folder: RunFolder) -> str:
+    found = evaluations_of(folder)
+    digest = hashlib.sha256()
+    for results in found:
+        digest.update(results.name.encode() + (results / "metrics.json").read_bytes())
+    return digest.hexdigest()[:16] if found else ""
 
 
 def read_sent(folder: RunFolder) -> Sent | None:

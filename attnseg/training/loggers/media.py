@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,16 +144,79 @@ def write_cases(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, csv_text(columns, blanked))
 
 
-def wandb_table(path: Path) -> Any:
-    """The cases as a `wandb.Table`: numbers where there are numbers."""
+def wandb_table(path: Path, drawn: Sequence[MediaCase] = ()) -> Any:
+    """The cases as a `wandb.Table`: numbers, and pictures of those that were drawn."""
     import wandb
 
     rows = read_csv(path)
-    data = [
+    data: list[list[Any]] = [
         [value if name.endswith("_id") else _number(value) for name, value in row.items()]
         for row in rows
     ]
-    return wandb.Table(columns=list(rows[0]) if rows else [], data=data)
+    columns = list(rows[0]) if rows else []
+    if drawn and rows:
+        for name, images in wandb_images(drawn).items():
+            of_case = dict(zip((case.case_id for case in drawn), images, strict=True))
+            columns.append(name)
+            for row, values in zip(rows, data, strict=True):
+                values.append(of_case.get(row["case_id"]))
+    return wandb.Table(columns=columns, data=data)
+
+
+def newest_cases(folder: RunFolder) -> list[MediaCase]:
+    """What was drawn last; nothing where no arrays were kept."""
+    for picture in reversed(epochs_with_pictures(folder).values()):
+        with suppress(OSError, ValueError, KeyError):
+            return load_cases(picture.with_suffix(".npz"))
+    return []
+
+
+def froc_table(row: Mapping[str, float]) -> Any | None:
+    """The FROC curve of an epoch as a `wandb.Table`; None where none was measured."""
+    import wandb
+
+    head = "val/froc_sensitivity_at_"
+    data = [[float(k.removeprefix(head)), v] for k, v in row.items() if k.startswith(head)]
+    columns = ["false positives per image", "sensitivity"]
+    return wandb.Table(columns=columns, data=sorted(data)) if data else None
+
+
+def evaluations_of(folder: RunFolder) -> list[Path]:
+    """The evaluations that lie in a run folder."""
+    return sorted(path.parent for path in (folder.path / "evaluate").glob("*/metrics.json"))
+
+
+def wandb_evaluation(results: Path) -> dict[str, Any]:
+    """What W&B's summary gets of an evaluation: its figures, its cases, its FROC curve."""
+    import wandb
+
+    found = json.loads((results / "metrics.json").read_text())
+    head = f"evaluate/{results.name}"
+    numbers = (int, float)
+    told: dict[str, Any] = {
+        f"{head}/{key}": value
+        for key, value in found.items()
+        if isinstance(value, numbers) and not isinstance(value, bool)
+    }
+    if (results / "froc.png").is_file():
+        told[f"{head}/froc"] = wandb.Image(str(results / "froc.png"))
+    if (results / "cases.csv").is_file():
+        told[f"{head}/cases"] = _any_table(results / "cases.csv")
+    return told
+
+
+def _any_table(path: Path) -> Any:
+    """A CSV as it stands; a column of which every cell is a number (or empty) holds numbers."""
+    import wandb
+
+    rows = read_csv(path)
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
+    for name, values in columns.items():
+        with suppress(ValueError):
+            if not name.endswith("_id"):
+                columns[name] = [_number(value) for value in values]
+    data = [list(values) for values in zip(*columns.values(), strict=True)]
+    return wandb.Table(columns=list(columns), data=data)
 
 
 def steps_file(folder: RunFolder) -> Path:

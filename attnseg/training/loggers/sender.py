@@ -17,9 +17,13 @@ from attnseg.training.loggers.media import (
     MediaCase,
     cases_csv,
     epochs_with_pictures,
+    evaluations_of,
+    froc_table,
     load_cases,
+    newest_cases,
     read_steps,
     steps_file,
+    wandb_evaluation,
     wandb_images,
     wandb_table,
 )
@@ -124,12 +128,16 @@ class Sender:
 
         if cases_csv(self.folder).is_file():
             # In the summary: it is of the run, not of a step, and takes up none.
-            self.run.summary.update({"cases": wandb_table(cases_csv(self.folder))})
-        rows = [_numbers(row) for row in read_ledger(self.folder.ledger)]
+            drawn = newest_cases(self.folder)
+            self.run.summary.update({"cases": wandb_table(cases_csv(self.folder), drawn)})
+        ledger = read_ledger(self.folder.ledger)
+        rows = [_numbers(row) for row in ledger]
         self.run.summary.update(summary_of(rows, self._recorded()))
         best = self.folder.read_status().get("best")
         if best:
             self.run.summary.update({f"best/{key}": value for key, value in best.items()})
+            self._at_best(ledger, str(best.get("epoch")))
+        self.evaluations()
         settings = self.config.logger
         if settings.log_checkpoint == "best" and finished and self.folder.best.is_file():
             artifact = wandb.Artifact(f"model-{self.run.id}", "model", metadata=best or {})
@@ -140,6 +148,28 @@ class Sender:
             artifact = wandb.Artifact(f"code-{self.run.id}", "code")
             artifact.add_dir(str(code_folder(self.folder)), skip_cache=True, policy="immutable")
             self.run.log_artifact(artifact)
+        if settings.log_data and self.folder.content.is_file():
+            status = self.folder.read_status()
+            name = f"{self.config.data.name}-{str(self.config.data_digest)[:8]}"
+            artifact = wandb.Artifact(name, "dataset", metadata=status.get("data") or {})
+            artifact.add_file(str(self.folder.content), policy="immutable", skip_cache=True)
+            self.run.log_artifact(artifact)
+
+    def evaluations(self) -> None:
+        """Every evaluation that lies in the run folder, under `evaluate/<its folder>/`."""
+        for results in evaluations_of(self.folder):
+            self.run.summary.update(wandb_evaluation(results))
+
+    def _at_best(self, ledger: Sequence[Row], epoch: str) -> None:
+        """All that was measured in the epoch of best.ckpt, and its FROC curve."""
+        for row in ledger:
+            if row["epoch"] == epoch:
+                values = _numbers(row)
+                self.run.summary.update(
+                    {f"at_best/{key}": value for key, value in values.items() if _measured(key)}
+                )
+                if (froc := froc_table(values)) is not None:
+                    self.run.summary.update({"at_best/froc": froc})
 
     def _recorded(self) -> dict[str, Any]:
         return recorded_in([self.folder.read_status()])
@@ -155,6 +185,10 @@ def _numbers(row: Row) -> dict[str, float]:
         for key, text in row.items()
         if text and key not in ("epoch", "phase", "step")
     }
+
+
+def _measured(key: str) -> bool:
+    return key.startswith(("val/", "train/"))
 
 
 def finish(run: Any, state: str) -> None:

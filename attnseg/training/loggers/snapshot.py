@@ -9,13 +9,21 @@ from pathlib import Path
 
 from attnseg.common.files import write_json, write_text
 from attnseg.common.paths import conf_dir
+from attnseg.common.project import active
 from attnseg.runs.folder import RunFolder
-from attnseg.runs.git import GitState, git, git_state
+from attnseg.runs.git import GitState, git, git_state, state_of_file
 
 
 def code_folder(folder: RunFolder) -> Path:
     """Where a run keeps its code."""
     return folder.path / "code"
+
+
+def commit() -> GitState | None:
+    """Where the code stands that makes a run: the project's, else attnseg's; None without git."""
+    if (project := active()) is not None and (state := git_state(project)) is not None:
+        return state
+    return state_of_file(Path(__file__).resolve())
 
 
 def take_snapshot(folder: RunFolder) -> GitState | None:

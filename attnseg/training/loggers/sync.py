@@ -21,9 +21,10 @@ from attnseg.runs.gather import find_runs
 from attnseg.runs.ledger import read_ledger
 from attnseg.runs.records import looks_like_run
 from attnseg.training.loggers.marks import is_sent, mark_of, read_sent, write_sent
+from attnseg.training.loggers.media import wandb_evaluation
 from attnseg.training.loggers.sender import Sender, finish
-from attnseg.training.loggers.snapshot import read_snapshot
-from attnseg.training.loggers.wandb_run import open_run, wandb_id
+from attnseg.training.loggers.snapshot import commit, read_snapshot
+from attnseg.training.loggers.wandb_run import has_key, open_run, server, unreachable, wandb_id
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,43 @@ def is_run(path: Path) -> bool:
     return looks_like_run(path) and RunFolder(path).config.is_file()
 
 
-def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
+def send_evaluation(checkpoint: Path, results: Path) -> str:
+    """Bring the W&B run of a training up to date, with an evaluation of it.
+
+    Args:
+        checkpoint: what was measured.
+        results: the folder with metrics.json.
+
+    Returns:
+        Where it is; or why it was not sent, and what sends it later.
+    """
+    folder = RunFolder(checkpoint.resolve().parent.parent)
+    if not is_run(folder.path):
+        return f"{checkpoint} lies in no run folder: there is no W&B run of its training"
+    later = f"attnseg sync {folder.path} sends it later"
+    settings = SyncConfig(force=True)
+    candidate = _judge(folder, settings)
+    if candidate.config is None or candidate.verdict != "send":
+        return f"not sent, {candidate.note}"
+    if not has_key():
+        return f"no key is set; {later}"
+    if (reason := unreachable(server(), candidate.config.logger.init_timeout_s)) is not None:
+        return f"{reason}; {later}"
+    try:
+        return send(candidate, settings, results)[0]
+    except SendingFailed as error:
+        return f"not sent ({error}); {later}"
+
+
+def send(
+    candidate: Candidate, settings: SyncConfig, results: Path | None = None
+) -> tuple[str, int]:
     """Make one W&B run of a training run, or bring it up to date.
+
+    Args:
+        candidate: the run.
+        settings: of the command.
+        results: an evaluation beside those in the run folder.
 
     Returns:
         Its URL, and how many epochs W&B has of it.
@@ -103,7 +139,7 @@ def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
                 mode="online",
                 folder=folder,
                 directory=Path(place),
-                git=read_snapshot(folder),
+                git=read_snapshot(folder) or commit(),
                 entity=settings.entity,
                 project=settings.project,
                 finish_timeout_s=settings.timeout_s,
@@ -112,6 +148,8 @@ def send(candidate: Candidate, settings: SyncConfig) -> tuple[str, int]:
                 sender = Sender(run, config, folder)
                 sender.catch_up()
                 sender.conclude(finished=state == "finished")
+                if results is not None:
+                    run.summary.update(wandb_evaluation(results))
                 finish(run, state)
             except Exception:
                 with suppress(Exception):  # does nothing where it has ended

@@ -17,7 +17,7 @@ from attnseg.training.loggers.marks import mark_of, write_sent
 from attnseg.training.loggers.media import MediaCase, save_cases
 from attnseg.training.loggers.resilience import NeverStops, NoExperiment, on_rank_zero
 from attnseg.training.loggers.sender import Sender, finish
-from attnseg.training.loggers.snapshot import take_snapshot
+from attnseg.training.loggers.snapshot import commit, take_snapshot
 from attnseg.training.loggers.wandb_run import (
     Mode,
     has_key,
@@ -138,7 +138,7 @@ class WandbRunLogger(NeverStops, WandbLogger):
             "config": self.config,
             "run_id": wandb_id(self.config, self.folder),
             "folder": self.folder,
-            "git": take_snapshot(self.folder) if settings.save_code else None,
+            "git": take_snapshot(self.folder) if settings.save_code else commit(),
         }
         self.mode, note = self._choose_mode()
         try:

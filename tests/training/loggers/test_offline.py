@@ -46,7 +46,7 @@ def test_the_file_holds_the_whole_run(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"W&B: offline (no key is set); `attnseg sync {folder.path}`" in capsys.readouterr().out
     (found,) = offline_runs(folder.path)
     assert found.run.run_id == run_identity(identified(config))
-    assert found.run.run_group == "weights"
+    assert found.run.run_group == "weights-s1"
     assert found.run.job_type == "train"
     assert found.run.display_name == "phantom-dual_pathway-anatomical-two_phase-s1"
     assert list(found.run.tags) == ["a", "b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from attnseg.cli import main
 from attnseg.common.errors import FAILED
+from attnseg.config import SweepMembership
 from attnseg.runs.folder import RunFolder
 from attnseg.runs.identity import run_identity
 from attnseg.runs.ledger import read_ledger
@@ -18,6 +20,7 @@ from attnseg.training.callbacks.checkpointing import Checkpointing
 from attnseg.training.fit import fit
 from attnseg.training.identified import identified
 from attnseg.training.launch import launch
+from attnseg.training.loggers.described import group_of
 from attnseg.training.loggers.marks import is_sent
 from tests.conftest import TINY, configure
 from tests.training.loggers.conftest import QUICK
@@ -119,7 +122,7 @@ def test_a_run_that_began_offline_is_whole_online(
 def test_extras_are_sent_where_asked_for(
     stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    extras = ("logger.log_checkpoint=best", "logger.save_code=true")
+    extras = ("logger.log_checkpoint=best", "logger.save_code=true", "logger.log_data=true")
     assert fit(configure(tmp_path / "with", *QUICK, *extras, "seed=2")) == 0
     run = stub.only()
     artifacts = {a["artifactTypeName"]: a for a in run.artifacts}
@@ -130,13 +133,18 @@ def test_extras_are_sent_where_asked_for(
     assert blobs["attnseg/training/module.py"].startswith(b'"""The LightningModule')
     assert "diff.patch" in blobs
     assert run.commit
+    digest = RunFolder(tmp_path / "with").read_status()["data"]["digest"]
+    assert run.config["data_digest"]["value"] == digest
+    assert artifacts["dataset"]["artifactCollectionName"] == f"phantom-{digest[:8]}"
+    assert blobs["content.json"] == (tmp_path / "with" / "content.json").read_bytes()
     table = next(name for name in run.files if name.startswith("media/table/cases"))
     assert b"attention_gt_overlap" in run.files[table]
+    assert b"overlays/attention" in run.files[table]  # a picture beside the numbers
     assert any(name.startswith("media/images/mask/overlays") for name in run.files)
     assert fit(configure(tmp_path / "without", *QUICK)) == 0
     (other,) = (each for each in stub.runs.values() if each is not run)
     assert {a["artifactTypeName"] for a in other.artifacts} == {"run_table"}
-    assert not other.commit
+    assert other.commit == run.commit  # where the code stands is told without being asked
     assert not (tmp_path / "without" / "code").exists()
 
 
@@ -194,3 +202,68 @@ def test_a_sweep_agent_gives_out_the_id(
     assert wandb_id(config, folder) == run_identity(config)
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
     assert wandb_id(config, folder) == "given"
+
+
+def test_all_that_was_measured_in_the_best_epoch_is_in_the_summary(
+    stub: Stub, tmp_path: Path
+) -> None:
+    assert fit(configure(tmp_path, *QUICK)) == 0
+    run, folder = stub.only(), RunFolder(tmp_path)
+    best = str(folder.read_status()["best"]["epoch"])
+    (row,) = (row for row in read_ledger(folder.ledger) if row["epoch"] == best)
+    told = {k: v for k, v in run.summary.items() if k.startswith("at_best/val/")}
+    wanted = {k: float(v) for k, v in row.items() if k.startswith("val/") and v}
+    assert told == {f"at_best/{key}": value for key, value in wanted.items()}
+    froc = next(name for name in run.files if name.startswith("media/table/at_best/froc"))
+    assert b"false positives per image" in run.files[froc]
+
+
+def test_an_evaluation_is_in_the_run_of_its_training(
+    stub: Stub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(configure(tmp_path, *QUICK)) == 0
+    words = [f"checkpoint={tmp_path}", "accelerator=cpu", "n_pictures=0", "logger=wandb"]
+    assert main(["evaluate", *words]) == 0
+    run = stub.only()
+    (results,) = (tmp_path / "evaluate").iterdir()
+    found = json.loads((results / "metrics.json").read_text())
+    told = run.summary[f"evaluate/{results.name}/dice_positive"]
+    assert told == pytest.approx(found["dice_positive"])
+    assert any(f"evaluate/{results.name}/froc" in name for name in run.files)
+    assert "W&B: http" in capsys.readouterr().out
+    assert is_sent(RunFolder(tmp_path))
+    (results / "metrics.json").write_text(json.dumps(found | {"dice_positive": 0.5}))
+    assert not is_sent(RunFolder(tmp_path))
+    assert main(["sync", str(tmp_path)]) == 0
+    assert stub.only().summary[f"evaluate/{results.name}/dice_positive"] == 0.5
+    stub.stop()
+    assert main(["evaluate", *words]) == 0
+    assert f"attnseg sync {tmp_path} sends it later" in capsys.readouterr().out
+
+
+def test_two_sweeps_of_one_name_are_two_groups(tmp_path: Path) -> None:
+    one, two = (
+        swept(configure(tmp_path)).model_copy(
+            update={
+                "run": configure(tmp_path).run.model_copy(
+                    update={"sweep": SweepMembership(name="s", id=number)}
+                )
+            }
+        )
+        for number in ("1", "2")
+    )
+    assert group_of(one) == "s-1" != group_of(two)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("logger.tags=[{}]", "logger.tags.0: string should have at most 64 characters"),
+        ("logger.group={}", "logger.group: string should have at most 128 characters"),
+    ],
+)
+def test_what_wandb_would_refuse_is_told_with_its_limit(
+    word: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", word.format("x" * 129), "logger=wandb"]) == 2
+    assert said in capsys.readouterr().err

@@ -37,7 +37,7 @@ def test_an_interrupted_and_resumed_run_becomes_one(
     run = stub.only()
     assert f"{folder}: 2 epochs: {stub.url}/tester/attnseg/runs/{run.id}" in capsys.readouterr().out
     assert_whole(run, folder)
-    assert (run.group, run.job_type, run.exit_codes) == ("weights", "train", [75, 0])
+    assert (run.group, run.job_type, run.exit_codes) == ("weights-s1", "train", [75, 0])
     assert run.config["sweep/attention"]["value"] == "anatomical"
     assert len(run.rows("overlays/xray")) == 2
     assert "model" in {artifact["artifactTypeName"] for artifact in run.artifacts}
