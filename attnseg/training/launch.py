@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attnseg.common.credentials import concealed
 from attnseg.common.errors import FAILED, USER_MISTAKE, ConfigError, FolderLostError, UserError
@@ -55,10 +55,11 @@ def launch(
         refuse_missing_paths(config)
         refuse_compiling_without_compiler(config)
     config = identified(config)
+    given = {"callbacks": callbacks, "loggers": loggers} if callbacks or loggers else {}
     if group() is not None:
-        return _fit(config, callbacks, loggers)
+        return _fit(config, **given)
     count = processes_wanted(config)
-    if count > 1 and (callbacks or loggers):
+    if count > 1 and given:
         raise ConfigError(
             f"trainer.devices={config.trainer.devices}: its processes are made of the "
             "configuration alone, and callbacks and loggers are objects of this one: train on one "
@@ -72,7 +73,7 @@ def launch(
         )
     if count == 1:
         _note_idle_tasks()
-        return _fit(config, callbacks, loggers)
+        return _fit(config, **given)
     folder = folder_of(config)
     make_folder(folder.path, "run.dir" if config.run.dir else "run.root")
     for attempt in range(config.run.max_restarts + 1):
@@ -155,12 +156,10 @@ def worker(frozen: Path, digest: str, *trust: str) -> int:
         return FAILED
 
 
-def _fit(
-    config: TrainConfig, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()
-) -> int:
+def _fit(config: TrainConfig, **given: Any) -> int:
     from attnseg.training.fit import fit
 
-    return fit(config, callbacks, loggers)
+    return fit(config, **given)
 
 
 if __name__ == "__main__":
