@@ -114,8 +114,18 @@ def find_module(dotted: str) -> Module | None:
     Only the first part is looked for on `sys.path`, since looking for a submodule by
     `importlib.util.find_spec` would import its parents.
     """
-    path = _module_file(dotted)
-    return None if path is None else _parsed(dotted, path, path.stat().st_mtime_ns)
+    key = (dotted, *sys.path)
+    path = _files.get(key)
+    with suppress(OSError):
+        if path is not None:
+            return _parsed(dotted, path, path.stat().st_mtime_ns)
+    if (path := _module_file(dotted)) is None:
+        return None
+    _files[key] = path
+    return _parsed(dotted, path, path.stat().st_mtime_ns)
+
+
+_files: dict[tuple[str, ...], Path] = {}  # of modules that were found, by sys.path
 
 
 @lru_cache(maxsize=512)

@@ -55,14 +55,26 @@ def _without_interpolations(error: ValidationError, config: Mapping[str, Any]) -
 
     A record keeps `data.num_workers: ${oc.env:WORKERS}`, which is no number; the default is one.
     """
-    for item in error.errors():
-        if isinstance(item["input"], str) and "${oc." in item["input"]:
-            path = _user_path(item["loc"], config, missing=False)
+    for path, given in _wrong_values(error.errors(), config):
+        if isinstance(given, str) and "${oc." in given:
             inner = value_at(config, tuple(path[:-1]))
             if isinstance(inner, Mapping):
                 kept = {key: value for key, value in inner.items() if key != path[-1]}
                 config = with_value(config, tuple(path[:-1]), kept)
     return config
+
+
+def _wrong_values(
+    errors: Sequence[Any], config: Mapping[str, Any], above: Sequence[str] = ()
+) -> Iterator[tuple[list[str], Any]]:
+    """Where something is wrong, inside of components, too, and what was given there."""
+    for item in errors:
+        path = [*above, *_user_path(item["loc"], config, missing=False)]
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, ComponentError):
+            yield from _wrong_values(cause.errors, cause.config, path)
+        else:
+            yield path, item["input"]
 
 
 def _wrong(lines: list[str]) -> ConfigError:

@@ -14,6 +14,11 @@ class BrierScore(MeanOverCases):
 
     Brier 1950, doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2. Averaged over all cases; a
     network that predicts nothing anywhere scores the share of the images that is mask.
+
+    >>> metric = BrierScore()
+    >>> metric.update(torch.full((1, 1, 4, 4), 0.5), torch.zeros(1, 1, 4, 4))
+    >>> metric.compute()
+    {'brier': 0.25}
     """
 
     name = "calibration"

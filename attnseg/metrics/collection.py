@@ -23,8 +23,8 @@ def own_metrics() -> list[type[CaseMetric]]:
     """The metrics of the files of `attnseg.metrics`, by file.
 
     Example:
-        >>> sorted(metric.name for metric in own_metrics())
-        ['alignment', 'lesions', 'original', 'segmentation', 'surface']
+        >>> {"alignment", "lesions"} <= {metric.name for metric in own_metrics()}
+        True
     """
     found = []
     for file in pkgutil.iter_modules(attnseg.metrics.__path__):

@@ -100,7 +100,9 @@ def test_a_launcher_trains_every_job_in_its_folder(launcher: str, tmp_path: Path
     assert config["run"]["sweep"]["varied"] == {"seed": 1}
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize(
+    "launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.full)]
+)
 def test_a_job_that_is_killed_takes_no_other_with_it(
     launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

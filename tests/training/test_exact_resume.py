@@ -125,9 +125,9 @@ def test_gradients_that_accumulate_are_never_cut_off(
     stopped: list[int] = []
     original = Interruption._stop
 
-    def stop(self: Interruption, trainer: Any) -> None:
+    def stop(self: Interruption, trainer: Any, limit: str | None = None) -> None:
         stopped.append(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
-        original(self, trainer)
+        original(self, trainer, limit)
 
     monkeypatch.setattr(Interruption, "_stop", stop)
     assert fit(settings(tmp_path, "accumulation")) == INTERRUPTED

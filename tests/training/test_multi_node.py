@@ -91,6 +91,7 @@ def test_torchrun_on_two_nodes_is_one_run(
     assert_equal_runs(RunFolder(folder), one_machine)
 
 
+@pytest.mark.full
 @pytest.mark.timeout(3 * PATIENCE)
 def test_a_node_that_is_stopped_stops_the_other_and_they_go_on_to_the_same_bits(
     one_machine: RunFolder, tmp_path: Path
@@ -117,6 +118,7 @@ def test_a_node_that_is_stopped_stops_the_other_and_they_go_on_to_the_same_bits(
     not (shutil.which("ip") and shutil.which("unshare")),
     reason="network namespaces need `ip` (iproute2) and `unshare`",
 )
+@pytest.mark.full
 @pytest.mark.timeout(3 * PATIENCE)
 def test_two_network_namespaces_are_one_run() -> None:
     done = subprocess.run(

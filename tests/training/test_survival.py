@@ -304,7 +304,11 @@ def test_a_killed_rank_restarts_the_group_to_the_same_bits(
             "has been stopped for 10 s (run.tim",
             marks=pytest.mark.full,
         ),
-        ({"what": "hang", "rank": 1}, "rank 0: another process gave no answer for 10 s"),
+        pytest.param(
+            {"what": "hang", "rank": 1},
+            "rank 0: another process gave no answer for 10 s",
+            marks=pytest.mark.full,
+        ),
     ],
 )
 def test_a_rank_that_gives_no_answer_restarts_the_group_to_the_same_bits(
