@@ -192,7 +192,12 @@ def _by_content(config: TrainConfig) -> dict[str, Any]:
 
 
 def _what_is_said(value: Any) -> Any:
-    """Without keys that are null or empty, at any depth."""
+    """Without keys that are null or empty, at any depth.
+
+    Not of a class that is not ours: there, null is another argument than none, whose default holds.
+    """
+    if isinstance(value, Mapping) and "_target_" in value:
+        return value
     if isinstance(value, Mapping):
         inner = {key: _what_is_said(each) for key, each in value.items()}
         return {key: each for key, each in inner.items() if each not in (None, {}, [])}

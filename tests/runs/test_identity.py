@@ -115,6 +115,15 @@ def test_what_says_nothing_is_in_no_id_of_version_3() -> None:
     assert said == {"e": [{}], "g": 0, "h": ""}
 
 
+@pytest.mark.parametrize(
+    "word", ["model.network.act=null", "model.network.kernel_size=[]", "model.network.norm={}"]
+)
+def test_null_or_empty_is_an_argument_of_a_class_that_is_not_ours(word: str) -> None:
+    """Where nothing is given, its own default holds, which may be anything."""
+    words = ("model=unet", "attention=none")
+    assert run_ids(_on("0" * 32, *words, word))["3"] != run_ids(_on("0" * 32, *words))["3"]
+
+
 def test_where_a_split_file_lies_is_in_the_first_version_alone() -> None:
     one, two = (_on("0" * 32, f"data.split.file={name}") for name in ("a.csv", "b.csv"))
     assert run_ids(one)["1"] != run_ids(two)["1"]
