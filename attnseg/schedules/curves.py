@@ -9,6 +9,9 @@ from attnseg.component import Doc, Ge, Gt, NonNegative
 
 Start = Annotated[NonNegative, Doc("value at the phase's first epoch")]
 End = Annotated[NonNegative, Doc("value at its last epoch")]
+Unused = Annotated[
+    NonNegative | None, Doc("not used; so that a sweep over `curve` alone is possible")
+]
 Positive = Annotated[float, Gt(0)]
 
 
@@ -23,14 +26,7 @@ class Constant:
     name = "constant"
     ends_where_it_starts = True
 
-    def __init__(
-        self,
-        *,
-        start: Start,
-        end: Annotated[
-            NonNegative | None, Doc("not used; so that a sweep over `curve` alone is possible")
-        ] = None,
-    ) -> None:
+    def __init__(self, *, start: Start, end: Unused = None) -> None:
         self.start = start
 
     def __call__(self, t: float) -> float:
@@ -136,14 +132,7 @@ class OriginalDecay:
     ends_where_it_starts = True
     over_run = True
 
-    def __init__(
-        self,
-        *,
-        start: Start,
-        end: Annotated[
-            NonNegative | None, Doc("not used; so that a sweep over `curve` alone is possible")
-        ] = None,
-    ) -> None:
+    def __init__(self, *, start: Start, end: Unused = None) -> None:
         self.start = start
 
     def __call__(self, t: float) -> float:
